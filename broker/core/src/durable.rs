@@ -1,0 +1,171 @@
+//! What the streaming engine asks a store to keep and what a store gives back: types only.
+//!
+//! A [`Batch`] is one flush. The engine fills it while a previous flush is under way and hands it
+//! over whole; it is immutable from then on and shared, because the engine serves live
+//! subscriptions out of it while the store writes it.
+
+use std::fmt;
+
+use broker_proto::streaming::{ClientInfo, ServerInfo, SubState};
+use bytes::Bytes;
+
+/// Number of a channel, unique in a store and never reused (`Channels.id`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ChannelId(pub u32);
+
+/// Number of a subscription, unique over all channels and never reused (`Subscriptions.subid`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SubscriptionId(pub u64);
+
+/// Position of a message in its channel, from 1.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Sequence(pub u64);
+
+impl Sequence {
+    /// The position after this one.
+    #[must_use]
+    pub fn next(self) -> Self {
+        Self(self.0 + 1)
+    }
+}
+
+impl fmt::Display for Sequence {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// What a channel may hold; 0 means unlimited. Enforced by the engine, recorded by the store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ChannelLimits {
+    pub max_msgs: u64,
+    /// Sum of encoded `MsgProto` lengths.
+    pub max_bytes: u64,
+    pub max_age_nanos: u64,
+    /// Subscription records, offline durables included.
+    pub max_subs: u64,
+}
+
+/// One message to append. Its encoded `MsgProto` is `batch.data[start..end]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Row {
+    pub channel: ChannelId,
+    /// Ascending by one within a channel, over batches of a lane too.
+    pub sequence: Sequence,
+    /// Nanoseconds since the Unix epoch, equal to the field inside.
+    pub timestamp: i64,
+    pub start: usize,
+    pub end: usize,
+}
+
+/// Remove messages of a channel, both ends included. `from` is the first that exists, known in
+/// memory: a delete without a lower bound walks the index entries of everything deleted before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Trim {
+    pub channel: ChannelId,
+    pub from: Sequence,
+    pub to: Sequence,
+}
+
+/// A change of state other than messages. Every variant carries the whole new value, so applying
+/// one twice equals applying it once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// Written at the first start; recovered values win over recomputed ones.
+    PutServerInfo(ServerInfo),
+    PutClient(ClientInfo),
+    DeleteClient { id: String },
+    CreateChannel { id: ChannelId, name: String, limits: ChannelLimits },
+    /// Insert or replace the record of a subscription.
+    PutSubscription { channel: ChannelId, state: SubState },
+    /// Remove a subscription with everything pending on it. Its number is never given again.
+    DeleteSubscription { channel: ChannelId, id: SubscriptionId },
+    /// Replace all that is known to be pending on a subscription (sorted, may be empty) and
+    /// its last sent position.
+    PutPending { channel: ChannelId, id: SubscriptionId, last_sent: Sequence, pending: Vec<Sequence> },
+}
+
+/// One flush of one lane. `changes` become visible before or together with `rows`.
+#[derive(Clone, Debug, Default)]
+pub struct Batch {
+    pub changes: Vec<Change>,
+    pub rows: Vec<Row>,
+    /// Encoded `MsgProto`s, back to back.
+    pub data: Bytes,
+    /// Only of messages below a row that is durable already or is in this batch.
+    pub trims: Vec<Trim>,
+}
+
+impl Batch {
+    /// Nothing to do.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.changes.is_empty() && self.rows.is_empty() && self.trims.is_empty()
+    }
+
+    /// The encoded message of a row of this batch. Shares the batch's memory.
+    #[must_use]
+    pub fn message(&self, row: &Row) -> Bytes {
+        self.data.slice(row.start..row.end)
+    }
+}
+
+/// How a flush ended. There is no "unknown": the store repeats or proves until it knows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FlushOutcome {
+    /// All of it is durable.
+    Stored,
+    /// Another process owns the store. Nothing more may be acknowledged by this activation.
+    Deposed,
+    /// Rows of another writer stand on sequences of this batch; nothing of the batch was stored.
+    /// The engine numbers its messages after the given last sequences and submits again.
+    Foreign { last: Vec<(ChannelId, Sequence)> },
+    /// Nothing of the batch was stored, and repeating it as it is cannot help (a value the
+    /// database refuses, say). The text goes to the publishers concerned.
+    Refused { reason: String },
+}
+
+/// A message read back: `data` is the encoded `MsgProto` exactly as it was appended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredMessage {
+    pub sequence: Sequence,
+    pub timestamp: i64,
+    pub data: Bytes,
+}
+
+/// A subscription read back at recovery.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RecoveredSubscription {
+    /// `last_sent` is the highest known anywhere, not only in the record.
+    pub state: SubState,
+    /// Delivered and not acknowledged; ascending.
+    pub pending: Vec<Sequence>,
+}
+
+/// A channel read back at recovery.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RecoveredChannel {
+    pub id: ChannelId,
+    pub name: String,
+    /// 0 and 0 if nothing was ever stored; `first == last + 1` if everything has been removed.
+    pub first: Sequence,
+    pub last: Sequence,
+    pub messages: u64,
+    /// Sum of encoded `MsgProto` lengths.
+    pub bytes: u64,
+    /// Of the newest message; 0 if there is none.
+    pub last_timestamp: i64,
+    pub subscriptions: Vec<RecoveredSubscription>,
+}
+
+/// Everything an engine needs to go on where the last one stopped.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Recovered {
+    /// None: nothing was ever stored.
+    pub server_info: Option<ServerInfo>,
+    pub clients: Vec<ClientInfo>,
+    pub channels: Vec<RecoveredChannel>,
+    /// Highest number ever given, deleted ones included; 0 if none.
+    pub last_channel_id: u32,
+    pub last_subscription_id: u64,
+}

@@ -1,0 +1,68 @@
+//! What the shell must now do for the streaming engine.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::durable::{Batch, ChannelId, Sequence};
+
+/// Names an internal subscription of the engine. Opaque to the router, which gives it back with
+/// every message that matched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct HandlerId(pub u64);
+
+/// Names a request of the engine to a client (heartbeat, duplicate probe).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct RequestId(pub u64);
+
+/// Names a read from the store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct LoadId(pub u64);
+
+/// A payload in up to two pieces, so that a redelivery mark can follow a stored message without
+/// copying it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Payload {
+    pub body: Bytes,
+    pub tail: Bytes,
+}
+
+impl Payload {
+    /// A payload of one piece.
+    #[must_use]
+    pub fn new(body: Bytes) -> Self {
+        Self { body, tail: Bytes::new() }
+    }
+
+    /// Bytes of both pieces.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.body.len() + self.tail.len()
+    }
+
+    /// No byte at all, which is a legal payload.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// Performed by the shell strictly in the order given. A publish that follows a `Subscribe` may
+/// rely on the subscription being in force.
+#[derive(Clone, Debug)]
+pub enum Effect {
+    /// Listen on a subject (wildcards allowed) under this handler.
+    Subscribe { subject: Bytes, handler: HandlerId },
+    /// Stop listening under this handler.
+    Unsubscribe { handler: HandlerId },
+    /// Publish to a subject. If `request` is given and nobody is interested, the shell calls
+    /// `Engine::no_responders` with it.
+    Publish { subject: Bytes, reply: Bytes, payload: Payload, request: Option<RequestId> },
+    /// Make a batch durable; answered by `Engine::flushed` for this lane. At most one flush of a
+    /// lane is under way.
+    Flush { lane: usize, batch: Arc<Batch> },
+    /// Read messages with sequence >= `from`, ascending; answered by `Engine::loaded`.
+    Load { load: LoadId, channel: ChannelId, from: Sequence, max_rows: usize, max_bytes: usize },
+    /// The smallest sequence whose timestamp is >= `timestamp`; answered by `Engine::found`.
+    FindSequence { load: LoadId, channel: ChannelId, timestamp: i64 },
+}

@@ -1,0 +1,16 @@
+//! Decisions of the broker. An input and `now` go in, effects come out; nothing here reads a clock,
+//! opens a socket or awaits.
+
+pub mod durable;
+pub mod effect;
+
+use std::time::Instant;
+
+/// The two clocks a decision may need, read once by the shell for each pass.
+#[derive(Clone, Copy, Debug)]
+pub struct Now {
+    /// For timers and time-outs.
+    pub monotonic: Instant,
+    /// For timestamps of messages: nanoseconds since the Unix epoch.
+    pub unix_nanos: i64,
+}

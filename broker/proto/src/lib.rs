@@ -1,0 +1,5 @@
+//! Bytes to operations and back: the NATS client protocol, NATS Streaming messages, and the
+//! configuration syntax that both servers share. Pure: no socket, no clock, no task.
+
+pub mod conf;
+pub mod streaming;

@@ -1,0 +1,78 @@
+//! Durable state of the broker behind one contract, with a conformance suite that every store
+//! passes (`conformance`).
+//!
+//! # The contract
+//!
+//! * A store is used by one engine, on one thread, inside a tokio `LocalSet`; its futures are not
+//!   `Send`. Sockets to a database live on that thread, because a hop to another one costs two
+//!   wakes on every single publish.
+//! * [`Store::activate`] comes first. It opens the store, makes or upgrades the schema, takes the
+//!   lock and reads everything back. Not being able to take the lock is not an error.
+//! * [`Store::flush`] makes a batch durable. The driver keeps at most one flush a lane under way;
+//!   channels are divided over lanes by `channel % lanes`, everything that belongs to no channel
+//!   goes through lane 0. When the future is ready the outcome is *known*: a broken connection is
+//!   repaired inside, and the batch is repeated or proven stored.
+//! * What was flushed is seen by [`Store::read`] at once.
+//! * After `Deposed` the store stays silent until it is activated again. A new owner id is taken at
+//!   every activation, so a statement of the former one that was delayed in the network fails.
+
+pub mod error;
+
+use std::{fmt, sync::Arc};
+
+use broker_core::durable::{Batch, ChannelId, FlushOutcome, Recovered, Sequence, StoredMessage};
+use futures_util::future::LocalBoxFuture;
+
+pub use error::StoreError;
+
+/// Result of [`Store::activate`].
+#[derive(Debug)]
+pub enum Activation {
+    /// This process owns the store now.
+    Active(Recovered),
+    /// Somebody else does; try again later. `holder` is what is known of them, for logs.
+    Standby { holder: String },
+}
+
+/// See the crate documentation for the rules that hold over all methods.
+pub trait Store: fmt::Debug {
+    /// `MEMORY`, `FILE` or `SQL`, as monitoring and the start-up log show it.
+    fn kind(&self) -> &'static str;
+
+    /// Number of flushes that may be under way at once; fixed for the life of the store.
+    fn lanes(&self) -> usize;
+
+    /// Name under which this activation owns the store (`StoreLock.id`, at most 30 characters);
+    /// empty when not active or when the store has no lock.
+    fn owner(&self) -> String;
+
+    /// Opens, locks, recovers. Cancel-safe: a dropped future leaves the store inactive, and the lock,
+    /// if it had been taken, is given back or runs out.
+    fn activate(&self) -> LocalBoxFuture<'_, Result<Activation, StoreError>>;
+
+    /// Makes a batch durable. Not cancel-safe: poll it to the end.
+    fn flush(&self, lane: usize, batch: Arc<Batch>) -> LocalBoxFuture<'_, FlushOutcome>;
+
+    /// Messages of a channel with sequence >= `from`, ascending: at most `max_rows`, and no further
+    /// row once `max_bytes` are reached (at least one row if there is any). Empty at the end.
+    fn read(
+        &self,
+        channel: ChannelId,
+        from: Sequence,
+        max_rows: usize,
+        max_bytes: usize,
+    ) -> LocalBoxFuture<'_, Result<Vec<StoredMessage>, StoreError>>;
+
+    /// The smallest sequence whose timestamp is >= `timestamp` (nanoseconds since the Unix epoch).
+    fn sequence_at(
+        &self,
+        channel: ChannelId,
+        timestamp: i64,
+    ) -> LocalBoxFuture<'_, Result<Option<Sequence>, StoreError>>;
+
+    /// Ready when ownership has been lost (never, for a store without lock). Cancel-safe.
+    fn deposed(&self) -> LocalBoxFuture<'_, ()>;
+
+    /// Gives the lock back if it is still ours and closes. Idempotent; all flushes must have ended.
+    fn close(&self) -> LocalBoxFuture<'_, ()>;
+}
