@@ -1,0 +1,144 @@
+//! The accept loop below the admin listener and HTTPS: HTTP/1.1, bounded, drained on request.
+
+use std::{
+    convert::Infallible, future::Future, io, net::SocketAddr, pin::pin, sync::Arc, time::Duration,
+};
+
+use axum::{Router, extract::ConnectInfo};
+use hyper::{
+    Request,
+    body::Incoming,
+    server::conn::http1,
+    service::{Service, service_fn},
+};
+use hyper_util::{
+    rt::{TokioIo, TokioTimer},
+    service::TowerToHyperService,
+};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::{TcpListener, TcpStream},
+    sync::Semaphore,
+    task::JoinSet,
+    time::{sleep, timeout},
+};
+use tokio_util::sync::CancellationToken;
+
+/// Bounds on what peers may take from a listener. Body size and the time of a request are bounded by
+/// layers of the caller's router, which knows its own requests.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Time for the TLS handshake.
+    pub handshake: Duration,
+    /// Time for the head of a request to arrive; also how long an idle keep-alive connection stays.
+    pub head: Duration,
+    /// Connections open at once. Above it new ones wait in the backlog of the kernel.
+    pub max_connections: usize,
+    /// How long requests under way may go on after the token has been cancelled.
+    pub drain: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            handshake: Duration::from_secs(5),
+            head: Duration::from_secs(30),
+            max_connections: 1024,
+            drain: Duration::from_secs(10),
+        }
+    }
+}
+
+/// Pause after a failed accept (no file descriptors left), so that the loop does not spin.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Serves until `token` is cancelled, then lets requests under way end, within `limits.drain`.
+///
+/// `secure` turns an accepted socket into the stream that HTTP is spoken on. Handlers find the
+/// peer's address as `ConnectInfo<SocketAddr>`.
+pub(crate) async fn serve<A, F, S>(
+    listener: TcpListener,
+    router: Router,
+    limits: Limits,
+    token: CancellationToken,
+    secure: A,
+) where
+    A: Fn(TcpStream) -> F,
+    F: Future<Output = io::Result<S>> + Send + 'static,
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    let slots = Arc::new(Semaphore::new(limits.max_connections));
+    let mut connections = JoinSet::new();
+    loop {
+        let slot = tokio::select! {
+            () = token.cancelled() => break,
+            slot = Arc::clone(&slots).acquire_owned() => slot.expect("the semaphore is never closed"),
+        };
+        let (stream, peer) = tokio::select! {
+            () = token.cancelled() => break,
+            Some(_) = connections.join_next() => continue,
+            accepted = listener.accept() => match accepted {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    tracing::warn!(%error, "accepting a connection failed");
+                    sleep(ACCEPT_PAUSE).await;
+                    continue;
+                }
+            },
+        };
+        let secured = secure(stream);
+        let router = router.clone();
+        let token = token.clone();
+        connections.spawn(async move {
+            let _slot = slot;
+            match timeout(limits.handshake, secured).await {
+                Ok(Ok(stream)) => speak(stream, peer, router, limits, token).await,
+                Ok(Err(error)) => tracing::debug!(%peer, %error, "handshake failed"),
+                Err(_) => tracing::debug!(%peer, "handshake timed out"),
+            }
+        });
+    }
+    drop(listener);
+    let drained = timeout(limits.drain, async {
+        while connections.join_next().await.is_some() {}
+    });
+    if drained.await.is_err() {
+        tracing::warn!(
+            connections = connections.len(),
+            "cutting connections that did not drain in time"
+        );
+    }
+    connections.shutdown().await;
+}
+
+async fn speak<S>(
+    stream: S,
+    peer: SocketAddr,
+    router: Router,
+    limits: Limits,
+    token: CancellationToken,
+) where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    let routes = TowerToHyperService::new(router);
+    let service = service_fn(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(ConnectInfo(peer));
+        let response = routes.call(request);
+        async move { Ok::<_, Infallible>(response.await.unwrap_or_else(|never| match never {})) }
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(limits.head)
+        .serve_connection(TokioIo::new(stream), service);
+    let mut connection = pin!(connection);
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = token.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%peer, %error, "connection ended early");
+    }
+}
