@@ -2,4 +2,10 @@
 //! configuration syntax that both servers share. Pure: no socket, no clock, no task.
 
 pub mod conf;
+pub mod encode;
+pub mod headers;
+pub mod info;
+pub mod op;
+pub mod parser;
 pub mod streaming;
+pub mod subject;

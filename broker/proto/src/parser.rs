@@ -1,0 +1,367 @@
+//! Client input to operations.
+//!
+//! [`parse`] looks at the start of what has arrived and either takes one whole operation off or asks
+//! for more. It keeps no state, so it cannot matter how the input was split on its way; the caller
+//! keeps the bytes that were not taken. The form in which every client library writes `PUB` has a
+//! loop of its own; whatever deviates from it goes through the general path.
+//!
+//! Rules observed on nats-server 2.9 and 2.15: verbs are case-insensitive, arguments are separated
+//! by blanks and tabs, a line ends with LF and one CR before it is dropped, a body is followed by
+//! exactly CR LF.
+
+use memchr::memchr;
+
+use crate::op::{ClientOp, ParseError, Publication};
+
+/// What a client may send.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Bytes of arguments in a line, from the first after the verb's separator up to the line end.
+    pub max_control_line: usize,
+    /// Bytes of a body, headers included.
+    pub max_payload: usize,
+    /// `HPUB` was negotiated.
+    pub headers: bool,
+}
+
+/// What the start of the input holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step<'a> {
+    /// An operation, and how many bytes it took.
+    Taken { op: ClientOp<'a>, consumed: usize },
+    /// More must arrive. `needed` is the length of the whole operation once it is known (a body is
+    /// under way), else 0.
+    Incomplete { needed: usize },
+}
+
+/// Most digits of a size; ten could overflow what the reference keeps it in.
+const MAX_SIZE_DIGITS: usize = 9;
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Verb {
+    Connect,
+    Pub,
+    Hpub,
+    Sub,
+    Unsub,
+    Ping,
+    Pong,
+    Info,
+    Ok,
+    Err,
+}
+
+const VERBS: [(&[u8], Verb); 10] = [
+    (b"PUB", Verb::Pub),
+    (b"HPUB", Verb::Hpub),
+    (b"SUB", Verb::Sub),
+    (b"UNSUB", Verb::Unsub),
+    (b"PING", Verb::Ping),
+    (b"PONG", Verb::Pong),
+    (b"CONNECT", Verb::Connect),
+    (b"INFO", Verb::Info),
+    (b"+OK", Verb::Ok),
+    (b"-ERR", Verb::Err),
+];
+
+/// Takes one operation off the start of `input`.
+///
+/// # Errors
+/// The connection must be closed; [`ParseError::reply`] says what to tell the client first.
+pub fn parse<'a>(input: &'a [u8], limits: &Limits) -> Result<Step<'a>, ParseError> {
+    if let Some((publication, consumed)) = canonical_publish(input, limits) {
+        return Ok(Step::Taken {
+            op: ClientOp::Publish(publication),
+            consumed,
+        });
+    }
+    general(input, limits)
+}
+
+/// `PUB subject [reply ]size CR LF body CR LF`, complete, with single blanks. `None` leaves it to the
+/// general path to find out what is different.
+fn canonical_publish<'a>(input: &'a [u8], limits: &Limits) -> Option<(Publication<'a>, usize)> {
+    if !input.starts_with(b"PUB ") {
+        return None;
+    }
+    let subject_end = token_end(input, 4)?;
+    let tail_start = subject_end + 1;
+    let (reply, digits_start) = match size_end(input, tail_start) {
+        Some(_) => (&input[..0], tail_start),
+        None => {
+            let reply_end = token_end(input, tail_start)?;
+            (&input[tail_start..reply_end], reply_end + 1)
+        }
+    };
+    let (size, line_end) = size_end(input, digits_start)?;
+    let body_start = line_end + 2;
+    let body_end = body_start + size;
+    let end = body_end + 2;
+    let acceptable = size <= limits.max_payload && line_end - 4 <= limits.max_control_line;
+    if !acceptable || input.get(body_end..end)? != b"\r\n" {
+        return None;
+    }
+    let publication = Publication {
+        subject: &input[4..subject_end],
+        reply,
+        tail: &input[tail_start..end],
+        body_offset: (body_start - tail_start) as u32,
+        header_bytes: 0,
+        header_digits: 0,
+        size_digits: (line_end - digits_start) as u8,
+    };
+    Some((publication, end))
+}
+
+/// End of the non-empty token at `start`, which a single blank must follow.
+#[inline]
+fn token_end(input: &[u8], start: usize) -> Option<usize> {
+    let rest = input.get(start..)?;
+    let length = rest.iter().position(|&byte| byte <= b' ')?;
+    (length > 0 && rest[length] == b' ').then_some(start + length)
+}
+
+/// The number at `start` and where it ends, if CR LF follows it.
+#[inline]
+fn size_end(input: &[u8], start: usize) -> Option<(usize, usize)> {
+    let mut size = 0;
+    let mut at = start;
+    loop {
+        let byte = *input.get(at)?;
+        if !byte.is_ascii_digit() {
+            let complete = at > start && byte == b'\r' && *input.get(at + 1)? == b'\n';
+            return complete.then_some((size, at));
+        }
+        if at - start == MAX_SIZE_DIGITS {
+            return None;
+        }
+        size = size * 10 + usize::from(byte - b'0');
+        at += 1;
+    }
+}
+
+fn general<'a>(input: &'a [u8], limits: &Limits) -> Result<Step<'a>, ParseError> {
+    let Some((verb, verb_len)) = verb(input)? else {
+        return Ok(Step::Incomplete { needed: 0 });
+    };
+    let separated = input[verb_len..]
+        .iter()
+        .position(|byte| !matches!(byte, b' ' | b'\t'))
+        .unwrap_or(input.len() - verb_len);
+    let wants_separator = matches!(
+        verb,
+        Verb::Pub | Verb::Hpub | Verb::Sub | Verb::Unsub | Verb::Info | Verb::Err
+    );
+    if wants_separator && separated == 0 {
+        return match input.len() == verb_len {
+            true => Ok(Step::Incomplete { needed: 0 }),
+            false => Err(ParseError::UnknownOperation),
+        };
+    }
+    let start = verb_len + separated;
+    // One byte more than the limit for the CR, which does not count, and one for the LF.
+    let window = &input[start..input.len().min(start + limits.max_control_line + 2)];
+    let Some(length) = memchr(b'\n', window) else {
+        let arrived = input.len() - start - usize::from(input.ends_with(b"\r"));
+        if arrived > limits.max_control_line {
+            return Err(ParseError::ControlLine);
+        }
+        return Ok(Step::Incomplete { needed: 0 });
+    };
+    let line_end = start + length + 1;
+    let line = &window[..length];
+    let arguments = line.strip_suffix(b"\r").unwrap_or(line);
+    if arguments.len() > limits.max_control_line {
+        return Err(ParseError::ControlLine);
+    }
+    let op = match verb {
+        Verb::Pub | Verb::Hpub => {
+            let line = PublishLine::read(arguments, verb == Verb::Hpub, limits)?;
+            return line.with_body(input, line_end, limits);
+        }
+        Verb::Sub => subscribe(arguments)?,
+        Verb::Unsub => unsubscribe(arguments)?,
+        Verb::Connect => ClientOp::Connect(arguments),
+        Verb::Ping => ClientOp::Ping,
+        Verb::Pong => ClientOp::Pong,
+        Verb::Info | Verb::Ok => ClientOp::Ignored,
+        Verb::Err => ClientOp::Error(arguments),
+    };
+    Ok(Step::Taken {
+        op,
+        consumed: line_end,
+    })
+}
+
+/// The verb at the start of the input; `None` if what has arrived may still become one.
+fn verb(input: &[u8]) -> Result<Option<(Verb, usize)>, ParseError> {
+    let mut may_become = false;
+    for (name, verb) in VERBS {
+        let common = name.len().min(input.len());
+        if input[..common].eq_ignore_ascii_case(&name[..common]) {
+            if common == name.len() {
+                return Ok(Some((verb, name.len())));
+            }
+            may_become = true;
+        }
+    }
+    if may_become {
+        Ok(None)
+    } else {
+        Err(ParseError::UnknownOperation)
+    }
+}
+
+/// Splits a line into at most four arguments; the count is five if there are more.
+fn split(line: &[u8]) -> ([&[u8]; 4], usize) {
+    let mut arguments = [&line[..0]; 4];
+    let mut count = 0;
+    for argument in line
+        .split(|byte| matches!(byte, b' ' | b'\t' | b'\r'))
+        .filter(|argument| !argument.is_empty())
+    {
+        if count == arguments.len() {
+            return (arguments, count + 1);
+        }
+        arguments[count] = argument;
+        count += 1;
+    }
+    (arguments, count)
+}
+
+fn number(text: &[u8]) -> Option<u32> {
+    if text.is_empty() || text.len() > MAX_SIZE_DIGITS {
+        return None;
+    }
+    text.iter().try_fold(0, |value, byte| {
+        byte.is_ascii_digit()
+            .then(|| value * 10 + u32::from(byte - b'0'))
+    })
+}
+
+fn subscribe(line: &[u8]) -> Result<ClientOp<'_>, ParseError> {
+    match split(line) {
+        ([subject, sid, ..], 2) => Ok(ClientOp::Subscribe {
+            subject,
+            queue_group: &line[..0],
+            sid,
+        }),
+        ([subject, queue_group, sid, _], 3) => Ok(ClientOp::Subscribe {
+            subject,
+            queue_group,
+            sid,
+        }),
+        _ => Err(ParseError::Arguments),
+    }
+}
+
+fn unsubscribe(line: &[u8]) -> Result<ClientOp<'_>, ParseError> {
+    match split(line) {
+        ([sid, ..], 1) => Ok(ClientOp::Unsubscribe { sid, max: 0 }),
+        ([sid, max, ..], 2) => Ok(ClientOp::Unsubscribe {
+            sid,
+            max: number(max).unwrap_or(0),
+        }),
+        _ => Err(ParseError::Arguments),
+    }
+}
+
+/// A checked `PUB` or `HPUB` line, its body still to come.
+struct PublishLine<'a> {
+    subject: &'a [u8],
+    reply: &'a [u8],
+    header_size: &'a [u8],
+    size: &'a [u8],
+    header_bytes: u32,
+    body_bytes: u32,
+    /// The line from after the subject's blank, if it is written the canonical way.
+    canonical: bool,
+}
+
+impl<'a> PublishLine<'a> {
+    fn read(line: &'a [u8], with_headers: bool, limits: &Limits) -> Result<Self, ParseError> {
+        if with_headers && !limits.headers {
+            return Err(ParseError::Arguments);
+        }
+        let none = &line[..0];
+        let (arguments, count) = split(line);
+        let (subject, reply, header_size, size) = match (arguments, count, with_headers) {
+            ([subject, size, ..], 2, false) => (subject, none, none, size),
+            ([subject, reply, size, _], 3, false) => (subject, reply, none, size),
+            ([subject, header_size, size, _], 3, true) => (subject, none, header_size, size),
+            ([subject, reply, header_size, size], 4, true) => (subject, reply, header_size, size),
+            _ => return Err(ParseError::Arguments),
+        };
+        let body_bytes = number(size).ok_or(ParseError::Arguments)?;
+        let header_bytes = match with_headers {
+            true => number(header_size).ok_or(ParseError::Arguments)?,
+            false => 0,
+        };
+        if header_bytes > body_bytes {
+            return Err(ParseError::Arguments);
+        }
+        if body_bytes as usize > limits.max_payload {
+            return Err(ParseError::Payload);
+        }
+        // `HPUB` with an empty header block is delivered as `MSG`, so its line cannot be passed on.
+        let passes = with_headers == (header_bytes > 0);
+        let blanks = count - 1;
+        let tokens: usize = arguments.iter().map(|argument| argument.len()).sum();
+        let single_blanks =
+            line.len() == tokens + blanks && !line.iter().any(|byte| matches!(byte, b'\t' | b'\r'));
+        let canonical = passes && single_blanks;
+        Ok(Self {
+            subject,
+            reply,
+            header_size,
+            size,
+            header_bytes,
+            body_bytes,
+            canonical,
+        })
+    }
+
+    fn with_body(
+        &self,
+        input: &'a [u8],
+        line_end: usize,
+        limits: &Limits,
+    ) -> Result<Step<'a>, ParseError> {
+        debug_assert!(self.body_bytes as usize <= limits.max_payload);
+        let body_end = line_end + self.body_bytes as usize;
+        let end = body_end + 2;
+        let trailer = &input[body_end.min(input.len())..end.min(input.len())];
+        if !b"\r\n".starts_with(trailer) {
+            return Err(ParseError::UnknownOperation);
+        }
+        if trailer.len() < 2 {
+            return Ok(Step::Incomplete { needed: end });
+        }
+        let ends_crlf = input[..line_end].ends_with(b"\r\n");
+        // The rest of the line and its CR LF: argument lengths, the blanks between them, two.
+        let rest = [self.reply, self.header_size, self.size]
+            .iter()
+            .filter(|argument| !argument.is_empty())
+            .map(|argument| argument.len() + 1)
+            .sum::<usize>()
+            + 1;
+        let canonical = self.canonical && ends_crlf;
+        let tail_start = if canonical { line_end - rest } else { line_end };
+        let publication = Publication {
+            subject: self.subject,
+            reply: self.reply,
+            tail: &input[tail_start..end],
+            body_offset: (line_end - tail_start) as u32,
+            header_bytes: self.header_bytes,
+            header_digits: self.header_size.len() as u8,
+            size_digits: self.size.len() as u8,
+        };
+        Ok(Step::Taken {
+            op: ClientOp::Publish(publication),
+            consumed: end,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;
