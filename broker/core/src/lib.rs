@@ -3,6 +3,12 @@
 
 pub mod durable;
 pub mod effect;
+pub mod interest;
+pub mod peer;
+pub mod router;
+pub mod session;
+pub mod sublist;
+pub mod subscription;
 
 use std::time::Instant;
 
