@@ -1,1 +1,17 @@
-//! Placeholder.
+//! X.509 for the three programs: an authority and the leaves it grants, inspection, lifetime
+//! arithmetic, and TLS configurations that follow the files they were read from.
+//!
+//! The library opens no socket and, but for `reload`'s `watch`, reads no clock: `now` is an argument.
+//! Who may have which certificate is decided by its users.
+
+pub mod authority;
+pub mod csr;
+pub mod inspect;
+pub mod key;
+pub mod leaf;
+pub mod names;
+mod pem;
+pub mod profile;
+mod provider;
+pub mod reload;
+pub mod validity;
