@@ -7,6 +7,7 @@ pub mod interest;
 pub mod peer;
 pub mod router;
 pub mod session;
+pub mod streaming;
 pub mod sublist;
 pub mod subscription;
 

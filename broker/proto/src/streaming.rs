@@ -4,8 +4,18 @@
 //! carried as UTF-8; a client that sends other bytes gets the "invalid ... request" answer of its
 //! request, as for any undecodable message.
 
+mod hot;
+#[cfg(test)]
+mod tests;
+mod wire;
+
 use bytes::Bytes;
 use prost::Message;
+
+pub use hot::{
+    AckView, MalformedPubMsg, PubMsgView, Stamp, put_msg, put_pub_ack, put_renumbered,
+    redelivery_mark,
+};
 
 /// Client to `<discover>.<cluster>`, as a NATS request.
 #[derive(Clone, PartialEq, Eq, Message)]

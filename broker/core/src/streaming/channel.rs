@@ -1,0 +1,299 @@
+//! One channel: what it holds, what of it is at hand, and who listens.
+
+use std::collections::{HashMap, VecDeque};
+
+use ahash::RandomState;
+use broker_proto::streaming::SubscriptionRequest;
+use bytes::Bytes;
+
+use super::{
+    keys::{ChannelKey, GroupKey, SubKey},
+    pages::Pages,
+    sizes::Sizes,
+};
+use crate::{
+    durable::{ChannelId, ChannelLimits, RecoveredChannel, Sequence},
+    effect::LoadId,
+};
+
+/// A durable message, ready to be sent.
+#[derive(Clone, Debug)]
+pub(super) struct Message {
+    pub(super) sequence: Sequence,
+    pub(super) timestamp: i64,
+    pub(super) data: Bytes,
+}
+
+/// Where the next message for a reader is.
+#[derive(Debug)]
+pub(super) enum Lookup {
+    Found(Message),
+    /// Only the store has what begins here.
+    Absent(Sequence),
+    /// Nothing durable at or after the wanted position.
+    End,
+}
+
+/// Who wants messages of a channel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reader {
+    /// New messages for a plain subscription or a durable.
+    Sub(SubKey),
+    /// New messages for a queue group.
+    Group(GroupKey),
+    /// Pending messages of a subscription, to be sent again.
+    Redelivery(SubKey),
+}
+
+/// A reader that waits for the store.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Waiter {
+    pub(super) reader: Reader,
+    pub(super) from: Sequence,
+    pub(super) max_rows: usize,
+}
+
+/// A read under way.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ActiveLoad {
+    pub(super) load: LoadId,
+    pub(super) from: Sequence,
+    /// Last durable sequence when it was asked for: an empty answer covers all up to here.
+    pub(super) last: Sequence,
+}
+
+/// A subscription request and where to answer it.
+#[derive(Clone, Debug)]
+pub(super) struct SubscribeRequest {
+    pub(super) request: SubscriptionRequest,
+    pub(super) reply: Bytes,
+}
+
+/// A subscription request that waits for the sequence of its start time. Later requests for the
+/// channel queue up behind it, so that they are handled in order.
+#[derive(Debug)]
+pub(super) struct StartSearch {
+    pub(super) load: LoadId,
+    pub(super) waiting: SubscribeRequest,
+    /// First message at or after the start time among those not durable when it was asked for, or
+    /// the position after the last one.
+    pub(super) fallback: Sequence,
+}
+
+/// A message kept from its batch. Sequences follow from the place in the queue.
+#[derive(Clone, Debug)]
+struct Recent {
+    timestamp: i64,
+    data: Bytes,
+}
+
+#[derive(Debug)]
+pub(super) struct Channel {
+    pub(super) id: ChannelId,
+    pub(super) name: Box<str>,
+    pub(super) limits: ChannelLimits,
+    /// First message that counts as present; `last + 1` if there is none, 1 if there never was.
+    pub(super) first: Sequence,
+    /// Last durable one.
+    pub(super) last: Sequence,
+    /// Last one with a number, durable or not. `last <= assigned`.
+    pub(super) assigned: Sequence,
+    /// Of the last one with a number.
+    pub(super) last_timestamp: i64,
+    /// Durable and not trimmed, like `bytes`.
+    pub(super) messages: u64,
+    pub(super) bytes: u64,
+    pub(super) sizes: Sizes,
+    recent: VecDeque<Recent>,
+    /// Plain subscriptions and durables, offline ones included.
+    pub(super) subs: Vec<SubKey>,
+    pub(super) groups: Vec<GroupKey>,
+    /// By client id and durable name.
+    pub(super) durables: HashMap<(String, String), SubKey, RandomState>,
+    /// By whether it is durable, and full name.
+    pub(super) group_names: HashMap<(bool, String), GroupKey, RandomState>,
+    /// Records that count against the limit: subscriptions, members, shadows.
+    pub(super) records: u64,
+    pub(super) waiters: VecDeque<Waiter>,
+    pub(super) active_load: Option<ActiveLoad>,
+    pub(super) start_search: Option<StartSearch>,
+    pub(super) queued_requests: VecDeque<SubscribeRequest>,
+    /// Search for the boundary of `max_age`.
+    pub(super) age_search: Option<LoadId>,
+    /// The draft this channel has rows in, and its place in that draft's list; see `lane::Draft`.
+    pub(super) draft: Option<(u64, usize)>,
+}
+
+impl Channel {
+    pub(super) fn new(id: ChannelId, name: &str, limits: ChannelLimits) -> Self {
+        let nothing = RecoveredChannel {
+            id,
+            name: name.to_owned(),
+            first: Sequence(0),
+            last: Sequence(0),
+            messages: 0,
+            bytes: 0,
+            last_timestamp: 0,
+            subscriptions: Vec::new(),
+        };
+        Self::recovered(&nothing, limits)
+    }
+
+    /// `channel.last` must already include what subscriptions know.
+    pub(super) fn recovered(channel: &RecoveredChannel, limits: ChannelLimits) -> Self {
+        Self {
+            id: channel.id,
+            name: channel.name.as_str().into(),
+            limits,
+            first: if channel.messages == 0 {
+                channel.last.next()
+            } else {
+                channel.first
+            },
+            last: channel.last,
+            assigned: channel.last,
+            last_timestamp: channel.last_timestamp,
+            messages: channel.messages,
+            bytes: channel.bytes,
+            sizes: Sizes::recovered(channel.messages, channel.bytes),
+            recent: VecDeque::new(),
+            subs: Vec::new(),
+            groups: Vec::new(),
+            durables: HashMap::default(),
+            group_names: HashMap::default(),
+            records: 0,
+            waiters: VecDeque::new(),
+            active_load: None,
+            start_search: None,
+            queued_requests: VecDeque::new(),
+            age_search: None,
+            draft: None,
+        }
+    }
+
+    /// A message became durable: the one after `last`.
+    pub(super) fn stored(&mut self, sequence: Sequence, timestamp: i64, data: Bytes) {
+        assert_eq!(
+            sequence,
+            self.last.next(),
+            "messages of a channel become durable in order"
+        );
+        self.last = sequence;
+        self.messages += 1;
+        self.bytes += data.len() as u64;
+        self.sizes.push(data.len() as u64);
+        self.recent.push_back(Recent { timestamp, data });
+    }
+
+    /// Lets go of the messages at hand up to this one.
+    pub(super) fn forget_recent(&mut self, up_to: Sequence) {
+        while !self.recent.is_empty() && self.recent_first() <= up_to {
+            self.recent.pop_front();
+        }
+    }
+
+    /// Rows of another writer became durable after `last`. Their lengths are not known; they count
+    /// as empty until the next restart.
+    pub(super) fn adopt_foreign(&mut self, last: Sequence) {
+        for _ in self.last.0..last.0 {
+            self.messages += 1;
+            self.sizes.push(0);
+        }
+        self.last = self.last.max(last);
+        self.recent.clear();
+    }
+
+    /// Whether a limit is exceeded by what is held plus what a batch will add.
+    fn is_over(&self, added_msgs: u64, added_bytes: u64) -> bool {
+        let ChannelLimits {
+            max_msgs,
+            max_bytes,
+            ..
+        } = self.limits;
+        (max_msgs > 0 && self.messages + added_msgs > max_msgs)
+            || (max_bytes > 0 && self.bytes + added_bytes > max_bytes)
+    }
+
+    /// Whether durable messages have to go.
+    pub(super) fn is_over_limits(&self) -> bool {
+        self.messages > 1 && self.is_over(0, 0)
+    }
+
+    /// Drops the oldest durable messages until the limits hold with what a batch adds, keeping the
+    /// newest. Gives the dropped range, both ends included.
+    pub(super) fn trim(
+        &mut self,
+        added_msgs: u64,
+        added_bytes: u64,
+    ) -> Option<(Sequence, Sequence)> {
+        let from = self.first;
+        while self.messages > 0
+            && self.messages + added_msgs > 1
+            && self.is_over(added_msgs, added_bytes)
+        {
+            self.drop_first();
+        }
+        (self.first > from).then(|| (from, Sequence(self.first.0 - 1)))
+    }
+
+    /// Drops all messages below `keep`. Gives the dropped range, both ends included.
+    pub(super) fn trim_below(&mut self, keep: Sequence) -> Option<(Sequence, Sequence)> {
+        let from = self.first;
+        while self.first < keep && self.first <= self.last {
+            self.drop_first();
+        }
+        (self.first > from).then(|| (from, Sequence(self.first.0 - 1)))
+    }
+
+    fn drop_first(&mut self) {
+        self.messages = self.messages.saturating_sub(1);
+        self.bytes = self.bytes.saturating_sub(self.sizes.pop());
+        self.first = self.first.next();
+        if self.first > self.last {
+            // Holes made the count differ from the range.
+            (self.messages, self.bytes) = (0, 0);
+        }
+    }
+
+    /// Whether a message is too old to be delivered.
+    pub(super) fn is_expired(&self, timestamp: i64, unix_nanos: i64) -> bool {
+        let max_age = self.limits.max_age_nanos;
+        max_age > 0
+            && u64::try_from(unix_nanos.saturating_sub(timestamp)).is_ok_and(|age| age >= max_age)
+    }
+
+    /// The first durable message at or after `from`.
+    pub(super) fn lookup(&self, key: ChannelKey, from: Sequence, pages: &mut Pages) -> Lookup {
+        let mut wanted = from.max(self.first);
+        loop {
+            if wanted > self.last {
+                return Lookup::End;
+            }
+            if !self.recent.is_empty() && wanted >= self.recent_first() {
+                let recent = &self.recent[(wanted.0 - self.recent_first().0) as usize];
+                return Lookup::Found(Message {
+                    sequence: wanted,
+                    timestamp: recent.timestamp,
+                    data: recent.data.clone(),
+                });
+            }
+            match pages.lookup(key, wanted) {
+                Some(Ok(message)) => return Lookup::Found(message),
+                Some(Err(covered)) => wanted = covered.next(),
+                None => return Lookup::Absent(wanted),
+            }
+        }
+    }
+
+    /// Timestamp of the first message, if it is at hand.
+    pub(super) fn first_timestamp(&self) -> Option<i64> {
+        let at = self.first.0.checked_sub(self.recent_first().0)?;
+        self.recent
+            .get(usize::try_from(at).ok()?)
+            .map(|recent| recent.timestamp)
+    }
+
+    fn recent_first(&self) -> Sequence {
+        Sequence(self.last.0 + 1 - self.recent.len() as u64)
+    }
+}
