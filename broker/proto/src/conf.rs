@@ -370,3 +370,9 @@ pub enum Problem {
 pub fn parse(name: &str, text: &str, resolver: &dyn Resolver) -> Result<Map, ParseError> {
     parser::parse(name, text, resolver)
 }
+
+/// An integer with an optional suffix (`64k`, `1GB`), as flags take it too.
+#[must_use]
+pub fn size(word: &str) -> Option<i64> {
+    scalar::integer(word).ok().flatten()
+}

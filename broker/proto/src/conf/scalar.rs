@@ -48,7 +48,7 @@ fn boolean(word: &str) -> Option<bool> {
 }
 
 /// Sign, digits, and a suffix: one letter for powers of 1000, two or three for powers of 1024.
-fn integer(word: &str) -> Result<Option<i64>, Problem> {
+pub(super) fn integer(word: &str) -> Result<Option<i64>, Problem> {
     let digits_from = usize::from(word.starts_with(['-', '+']));
     let unsigned = &word[digits_from..];
     let digits = unsigned
