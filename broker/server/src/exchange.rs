@@ -1,0 +1,417 @@
+//! A worker's switchboard: carries routed messages to connections of this worker, to other workers,
+//! and to the services inside the broker.
+
+use std::{collections::HashMap, sync::Arc, time::Instant};
+
+use ahash::RandomState;
+use broker_core::{
+    effect::{HandlerId, Payload},
+    interest::Delivery,
+    peer::{Peer, SOFT_LIMIT},
+    router::Outlet,
+    subscription::{Subscription, Target},
+};
+use broker_proto::{encode, op::Publication};
+use slab::Slab;
+use tracing::error;
+
+use crate::{
+    connection::{CloseReason, Connection},
+    internal::{Internal, InternalBatch},
+    launch::Shared,
+    mailbox::{Handover, Parcel},
+    output::{ChunkPool, Output},
+    stats::Counters,
+};
+
+/// Output of one connection that is flushed in the middle of a pass, so that a large pass does not
+/// walk through the whole cache.
+const FLUSH_WITHIN_PASS: usize = 128 << 10;
+
+/// See the module documentation.
+pub(crate) struct Exchange {
+    /// Index of this worker.
+    pub(crate) worker: usize,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) connections: Slab<Connection>,
+    pub(crate) pool: ChunkPool,
+    pub(crate) counters: Counters,
+    /// Clock as read at the start of the pass.
+    pub(crate) now: Instant,
+    /// Places of connections with output to flush.
+    dirty: Vec<usize>,
+    /// What the other workers get at the end of the pass.
+    outbound: Vec<Outbound>,
+    pub(crate) services: Services,
+    /// Consumers found above the soft limit since this was last emptied.
+    pub(crate) congested: Vec<Arc<Peer>>,
+    /// Subscriptions that got their last message since this was last emptied.
+    pub(crate) exhausted: Vec<Arc<Subscription>>,
+}
+
+/// The services on worker 0, as this worker reaches them.
+#[derive(Default)]
+pub(crate) struct Services {
+    /// Taken out while the service itself is at work.
+    pub(crate) internal: Option<Box<dyn Internal>>,
+    /// There is a service, whether or not it is taken out.
+    pub(crate) installed: bool,
+    /// Something was delivered, so `end_of_pass` is due.
+    pub(crate) noted: bool,
+    /// Delivered while the service was taken out.
+    pub(crate) deferred: InternalBatch,
+    pub(crate) subscriptions: HashMap<HandlerId, Arc<Subscription>>,
+}
+
+#[derive(Default)]
+struct Outbound {
+    parcel: Parcel,
+    /// Output under way, by connection.
+    outputs: HashMap<u64, Outgoing, RandomState>,
+}
+
+#[derive(Default)]
+struct Outgoing {
+    slot: usize,
+    output: Output,
+    messages: usize,
+    payload_bytes: usize,
+    peer: Option<Arc<Peer>>,
+}
+
+/// A message that can be written for any subscriber.
+pub(crate) trait Message {
+    /// Header block and payload.
+    fn body_bytes(&self) -> usize;
+    fn write(&self, prefix: &[u8], headers: bool, output: &mut Output, pool: &mut ChunkPool);
+    fn hand_to(&self, handler: HandlerId, internal: &mut dyn Internal);
+    fn copy_to(&self, handler: HandlerId, batch: &mut InternalBatch);
+}
+
+impl Message for Publication<'_> {
+    fn body_bytes(&self) -> usize {
+        self.body().len()
+    }
+
+    #[inline]
+    fn write(&self, prefix: &[u8], headers: bool, output: &mut Output, pool: &mut ChunkPool) {
+        encode::publication(prefix, self, headers, &mut output.writer(pool));
+    }
+
+    fn hand_to(&self, handler: HandlerId, internal: &mut dyn Internal) {
+        internal.deliver(
+            handler,
+            self.subject,
+            self.reply,
+            self.headers(),
+            self.payload(),
+        );
+    }
+
+    fn copy_to(&self, handler: HandlerId, batch: &mut InternalBatch) {
+        batch.push(
+            handler,
+            self.subject,
+            self.reply,
+            self.headers(),
+            [self.payload(), b""],
+        );
+    }
+}
+
+/// A message that a service publishes.
+pub(crate) struct ServiceMessage<'a> {
+    pub(crate) subject: &'a [u8],
+    pub(crate) reply: &'a [u8],
+    pub(crate) payload: &'a Payload,
+}
+
+impl Message for ServiceMessage<'_> {
+    fn body_bytes(&self) -> usize {
+        self.payload.len()
+    }
+
+    fn write(&self, prefix: &[u8], _headers: bool, output: &mut Output, pool: &mut ChunkPool) {
+        let pieces = [&self.payload.body[..], &self.payload.tail[..]];
+        encode::message(prefix, self.reply, &pieces, &mut output.writer(pool));
+    }
+
+    /// Not reached: a service that publishes is at work, so it gets a copy afterwards.
+    fn hand_to(&self, handler: HandlerId, internal: &mut dyn Internal) {
+        let mut batch = InternalBatch::default();
+        self.copy_to(handler, &mut batch);
+        batch.deliver(internal);
+    }
+
+    fn copy_to(&self, handler: HandlerId, batch: &mut InternalBatch) {
+        let pieces = [&self.payload.body[..], &self.payload.tail[..]];
+        batch.push(handler, self.subject, self.reply, b"", pieces);
+    }
+}
+
+impl Exchange {
+    pub(crate) fn new(worker: usize, shared: Arc<Shared>) -> Self {
+        let workers = shared.workers.len();
+        Self {
+            worker,
+            shared,
+            connections: Slab::new(),
+            pool: ChunkPool::new(worker, workers),
+            counters: Counters::default(),
+            now: Instant::now(),
+            dirty: Vec::new(),
+            outbound: (0..workers).map(|_| Outbound::default()).collect(),
+            services: Services::default(),
+            congested: Vec::new(),
+            exhausted: Vec::new(),
+        }
+    }
+
+    /// The connection got output: it is flushed at the end of the pass, or now if there is much; and
+    /// cut if there is too much.
+    pub(crate) fn touched(&mut self, slot: usize) {
+        let Some(connection) = self.connections.get_mut(slot) else {
+            return;
+        };
+        let pending = connection.output.pending();
+        if pending >= FLUSH_WITHIN_PASS && !connection.blocked {
+            connection.flush(self.now, &mut self.pool);
+        }
+        let pending = connection.output.pending();
+        if pending > self.shared.config.max_pending && connection.closing.is_none() {
+            self.cut(slot);
+            return;
+        }
+        if pending > SOFT_LIMIT {
+            connection.peer.report(pending, connection.taken());
+            note_congested(&mut self.congested, &connection.peer);
+        }
+        if !connection.dirty {
+            connection.dirty = true;
+            self.dirty.push(slot);
+        }
+    }
+
+    fn cut(&mut self, slot: usize) {
+        let limit = self.shared.config.max_pending;
+        let connection = &mut self.connections[slot];
+        connection.output.clear(&mut self.pool);
+        connection.close(CloseReason::PendingBytes);
+        self.counters.slow_consumers += 1;
+        error!(
+            "{} - cid:{} - Slow Consumer Detected: MaxPending of {limit} Exceeded",
+            connection.address, connection.peer.id
+        );
+    }
+
+    /// Writes out what this pass produced: connections of this worker, then the other workers.
+    pub(crate) fn flush(&mut self) {
+        while let Some(slot) = self.dirty.pop() {
+            if let Some(connection) = self.connections.get_mut(slot)
+                && connection.dirty
+            {
+                connection.flush(self.now, &mut self.pool);
+            }
+        }
+        for worker in 0..self.outbound.len() {
+            if worker != self.worker {
+                self.send(worker);
+            }
+        }
+    }
+
+    fn send(&mut self, worker: usize) {
+        let outbound = &mut self.outbound[worker];
+        for (connection, outgoing) in outbound.outputs.drain() {
+            let bytes = outgoing.output.pending();
+            if let Some(peer) = outgoing.peer {
+                peer.hand_over(bytes);
+            }
+            outbound.parcel.handovers.push(Handover {
+                slot: outgoing.slot,
+                connection,
+                bytes,
+                messages: outgoing.messages,
+                payload_bytes: outgoing.payload_bytes,
+                chunks: outgoing.output.into_chunks(),
+            });
+        }
+        if outbound.parcel.is_empty() {
+            return;
+        }
+        let mut parcel = std::mem::take(&mut outbound.parcel);
+        parcel.chunks = self.pool.homebound(worker);
+        self.shared.internal.hand_over(parcel.internal.len());
+        self.shared.workers[worker].mailbox.push(parcel);
+    }
+
+    /// What other workers sent; connections just accepted are given back.
+    pub(crate) fn receive(
+        &mut self,
+        parcel: Parcel,
+    ) -> Vec<(std::net::TcpStream, std::net::SocketAddr)> {
+        for chunk in parcel.chunks {
+            self.pool.give(chunk);
+        }
+        for handover in parcel.handovers {
+            self.receive_output(handover);
+        }
+        for subscription in parcel.exhausted {
+            self.forget(&subscription);
+        }
+        if !parcel.internal.is_empty() {
+            self.shared.internal.receive(parcel.internal.len());
+            if let Some(internal) = self.services.internal.as_deref_mut() {
+                parcel.internal.deliver(internal);
+                self.services.noted = true;
+            }
+        }
+        parcel.newcomers
+    }
+
+    fn receive_output(&mut self, handover: Handover) {
+        let receiver = self.connections.get_mut(handover.slot);
+        let Some(connection) = receiver.filter(|one| one.peer.id == handover.connection) else {
+            handover
+                .chunks
+                .into_iter()
+                .for_each(|chunk| self.pool.give(chunk));
+            return;
+        };
+        connection.peer.receive(handover.bytes);
+        if connection.closing.is_some() {
+            handover
+                .chunks
+                .into_iter()
+                .for_each(|chunk| self.pool.give(chunk));
+            return;
+        }
+        connection.output.append(handover.chunks, &mut self.pool);
+        self.counters.out_msgs += handover.messages as u64;
+        self.counters.out_bytes += handover.payload_bytes as u64;
+        self.touched(handover.slot);
+    }
+
+    /// Ends subscriptions that got their last message: nobody finds them any more, and their sessions
+    /// forget them.
+    pub(crate) fn end_exhausted(&mut self) {
+        if self.exhausted.is_empty() {
+            return;
+        }
+        let ended = std::mem::take(&mut self.exhausted);
+        self.shared.sublist.change(|list| {
+            for subscription in &ended {
+                list.remove(subscription);
+            }
+        });
+        for subscription in ended {
+            match &subscription.target {
+                Target::Connection(peer) if peer.worker != self.worker => {
+                    let worker = peer.worker;
+                    self.outbound[worker].parcel.exhausted.push(subscription);
+                }
+                Target::Connection(_) | Target::Internal(_) => self.forget(&subscription),
+            }
+        }
+    }
+
+    fn forget(&mut self, subscription: &Arc<Subscription>) {
+        if let Target::Connection(peer) = &subscription.target
+            && let Some(connection) = self.connections.get_mut(peer.slot)
+            && connection.peer.id == peer.id
+        {
+            connection.session.exhausted(subscription);
+        }
+    }
+
+    fn deliver_here<M: Message>(&mut self, peer: &Peer, prefix: &[u8], messages: &[M]) {
+        let receiver = self.connections.get_mut(peer.slot);
+        let Some(connection) =
+            receiver.filter(|one| one.peer.id == peer.id && one.closing.is_none())
+        else {
+            return;
+        };
+        let headers = connection.session.headers;
+        let mut body_bytes = 0;
+        for message in messages {
+            body_bytes += message.body_bytes();
+            message.write(prefix, headers, &mut connection.output, &mut self.pool);
+        }
+        self.counters.out_msgs += messages.len() as u64;
+        self.counters.out_bytes += body_bytes as u64;
+        self.touched(peer.slot);
+    }
+
+    fn deliver_elsewhere<M: Message>(&mut self, peer: &Arc<Peer>, prefix: &[u8], messages: &[M]) {
+        let outgoing = self.outbound[peer.worker]
+            .outputs
+            .entry(peer.id)
+            .or_insert_with(|| Outgoing {
+                slot: peer.slot,
+                peer: Some(Arc::clone(peer)),
+                ..Outgoing::default()
+            });
+        let headers = peer.headers();
+        for message in messages {
+            outgoing.payload_bytes += message.body_bytes();
+            message.write(prefix, headers, &mut outgoing.output, &mut self.pool);
+        }
+        outgoing.messages += messages.len();
+        if peer.waiting_bytes() + outgoing.output.pending() > SOFT_LIMIT {
+            note_congested(&mut self.congested, peer);
+        }
+    }
+
+    fn deliver_inside<M: Message>(&mut self, handler: HandlerId, messages: &[M]) {
+        let services = &mut self.services;
+        if let Some(internal) = services.internal.as_deref_mut() {
+            messages
+                .iter()
+                .for_each(|message| message.hand_to(handler, internal));
+            services.noted = true;
+        } else {
+            let batch = if self.worker == 0 {
+                &mut services.deferred
+            } else {
+                &mut self.outbound[0].parcel.internal
+            };
+            messages
+                .iter()
+                .for_each(|message| message.copy_to(handler, batch));
+        }
+        note_congested(&mut self.congested, &self.shared.internal);
+    }
+
+    /// A connection accepted here that another worker shall have.
+    pub(crate) fn pass_on(
+        &mut self,
+        worker: usize,
+        newcomer: (std::net::TcpStream, std::net::SocketAddr),
+    ) {
+        self.outbound[worker].parcel.newcomers.push(newcomer);
+    }
+}
+
+fn note_congested(congested: &mut Vec<Arc<Peer>>, peer: &Arc<Peer>) {
+    if !congested.iter().any(|known| Arc::ptr_eq(known, peer)) {
+        congested.push(Arc::clone(peer));
+    }
+}
+
+impl<M: Message> Outlet<M> for Exchange {
+    fn deliver(&mut self, delivery: &Delivery, messages: &[M]) {
+        match &delivery.subscription.target {
+            Target::Internal(handler) => self.deliver_inside(*handler, messages),
+            Target::Connection(peer) if peer.worker == self.worker => {
+                self.deliver_here(peer, &delivery.prefix, messages);
+            }
+            Target::Connection(peer) => {
+                self.deliver_elsewhere(peer, &delivery.prefix, messages);
+            }
+        }
+    }
+
+    fn exhausted(&mut self, subscription: &Arc<Subscription>) {
+        self.exhausted.push(Arc::clone(subscription));
+    }
+}

@@ -1,0 +1,64 @@
+//! Accepts connections on worker 0 and deals them out to the workers in turn.
+
+use std::{io, net::TcpListener, sync::Arc, time::Duration};
+
+use tokio::io::{Interest, unix::AsyncFd};
+use tokio_util::sync::CancellationToken;
+use tracing::{error, warn};
+
+use crate::{launch::Shared, worker::WorkerHandle};
+
+/// Pause after an accept failed for lack of descriptors or memory; trying at once would spin.
+const RETRY: Duration = Duration::from_millis(50);
+
+/// Runs until the token is cancelled; the socket is closed then.
+pub(crate) async fn accept(
+    listener: TcpListener,
+    worker: &WorkerHandle,
+    shared: &Arc<Shared>,
+    token: &CancellationToken,
+) {
+    let listener = match AsyncFd::with_interest(listener, Interest::READABLE) {
+        Ok(listener) => listener,
+        Err(error) => return error!("unable to wait for connections: {error}"),
+    };
+    let workers = shared.workers.len();
+    let mut turn = 0;
+    loop {
+        // The standard library's accept keeps the socket out of this runtime: it may belong to
+        // another worker.
+        let accepted = tokio::select! {
+            accepted = listener.async_io(Interest::READABLE, TcpListener::accept) => accepted,
+            () = token.cancelled() => return,
+        };
+        let (socket, address) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) if is_of_one_connection(&error) => continue,
+            Err(error) => {
+                warn!("unable to accept: {error}");
+                tokio::time::sleep(RETRY).await;
+                continue;
+            }
+        };
+        if let Err(error) = socket
+            .set_nonblocking(true)
+            .and_then(|()| socket.set_nodelay(true))
+        {
+            warn!("{address} - unable to serve: {error}");
+            continue;
+        }
+        shared.count_connection();
+        worker.assign(turn, socket, address);
+        turn = (turn + 1) % workers;
+    }
+}
+
+/// The client went away before it was accepted.
+fn is_of_one_connection(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::Interrupted
+    )
+}

@@ -1,0 +1,106 @@
+//! How workers hand things to each other: one push and at most one wake a pass.
+//!
+//! A mailbox is bounded by what bounds its senders: bytes in it count as waiting for their consumer,
+//! above the soft limit producers pause, and above the hard one the consumer is cut.
+
+use std::{
+    net::{SocketAddr, TcpStream},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering::SeqCst},
+    },
+    task::Waker,
+};
+
+use broker_core::subscription::Subscription;
+use futures_util::task::AtomicWaker;
+
+use crate::{internal::InternalBatch, output::Chunk};
+
+/// What one worker has for another after a pass.
+#[derive(Debug, Default)]
+pub(crate) struct Parcel {
+    /// Output for connections.
+    pub(crate) handovers: Vec<Handover>,
+    /// Messages for services; to worker 0 only.
+    pub(crate) internal: InternalBatch,
+    /// Subscriptions that got their last message.
+    pub(crate) exhausted: Vec<Arc<Subscription>>,
+    /// Empty chunks on their way home.
+    pub(crate) chunks: Vec<Chunk>,
+    /// Connections just accepted.
+    pub(crate) newcomers: Vec<(TcpStream, SocketAddr)>,
+}
+
+/// Formatted output for one connection.
+#[derive(Debug)]
+pub(crate) struct Handover {
+    pub(crate) slot: usize,
+    pub(crate) connection: u64,
+    pub(crate) bytes: usize,
+    pub(crate) messages: usize,
+    pub(crate) payload_bytes: usize,
+    pub(crate) chunks: Vec<Chunk>,
+}
+
+impl Parcel {
+    /// Nothing that the receiver should be woken for.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.handovers.is_empty()
+            && self.internal.is_empty()
+            && self.exhausted.is_empty()
+            && self.newcomers.is_empty()
+    }
+}
+
+/// Of one worker; everybody pushes, the owner takes.
+#[derive(Debug, Default)]
+pub(crate) struct Mailbox {
+    parcels: Mutex<Vec<Parcel>>,
+    filled: AtomicBool,
+    /// The owner is about to sleep or sleeps; whoever clears it wakes it.
+    asleep: AtomicBool,
+    waker: AtomicWaker,
+}
+
+impl Mailbox {
+    /// Puts a parcel in; wakes the owner only if it sleeps.
+    pub(crate) fn push(&self, parcel: Parcel) {
+        self.parcels().push(parcel);
+        // With `sleep`: either the owner sees the parcel before it sleeps, or this sees it asleep.
+        self.filled.store(true, SeqCst);
+        if self.asleep.swap(false, SeqCst) {
+            self.waker.wake();
+        }
+    }
+
+    /// Takes everything out.
+    pub(crate) fn take(&self) -> Vec<Parcel> {
+        if !self.filled.swap(false, SeqCst) {
+            return Vec::new();
+        }
+        std::mem::take(&mut *self.parcels())
+    }
+
+    /// The task to be woken.
+    pub(crate) fn register(&self, waker: &Waker) {
+        self.waker.register(waker);
+    }
+
+    /// The owner's thread has nothing to do.
+    pub(crate) fn sleep(&self) {
+        self.asleep.store(true, SeqCst);
+        if self.filled.load(SeqCst) && self.asleep.swap(false, SeqCst) {
+            self.waker.wake();
+        }
+    }
+
+    /// The owner's thread goes on.
+    pub(crate) fn wake_up(&self) {
+        self.asleep.store(false, SeqCst);
+    }
+
+    fn parcels(&self) -> MutexGuard<'_, Vec<Parcel>> {
+        self.parcels.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,176 @@
+//! A socket, plain or under TLS, as a worker sees it: readiness, reads, vectored writes, none of which
+//! ever waits.
+
+use std::{
+    io::{self, IoSlice, Read, Write},
+    net::Shutdown,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
+
+use rustls::{ServerConfig, ServerConnection};
+use socket2::SockRef;
+use tokio::{
+    io::{AsyncRead, ReadBuf},
+    net::TcpStream,
+};
+
+/// See the module documentation.
+#[derive(Debug)]
+pub(crate) struct Transport {
+    socket: TcpStream,
+    /// Ciphertext that the socket does not take waits in here.
+    tls: Option<Box<ServerConnection>>,
+}
+
+impl Transport {
+    /// In clear.
+    pub(crate) fn new(socket: TcpStream) -> Self {
+        Self { socket, tls: None }
+    }
+
+    /// Goes on under TLS on the same socket. Everything written so far must have been sent.
+    pub(crate) fn upgrade(&mut self, config: Arc<ServerConfig>) -> Result<(), rustls::Error> {
+        self.tls = Some(Box::new(ServerConnection::new(config)?));
+        Ok(())
+    }
+
+    /// The TLS handshake is not over yet.
+    pub(crate) fn is_handshaking(&self) -> bool {
+        self.tls.as_ref().is_some_and(|tls| tls.is_handshaking())
+    }
+
+    /// Bytes accepted from the caller that the socket has not taken yet.
+    pub(crate) fn has_unsent(&self) -> bool {
+        self.tls.as_ref().is_some_and(|tls| tls.wants_write())
+    }
+
+    /// Reads what there is; 0 is the end. A result shorter than the buffer says that a plain socket is
+    /// drained. Cancel-safe.
+    pub(crate) fn poll_read(
+        &mut self,
+        cx: &mut Context<'_>,
+        buffer: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
+        let Some(tls) = &mut self.tls else {
+            return poll_read(&mut self.socket, cx, buffer);
+        };
+        loop {
+            match tls.reader().read(buffer) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                outcome => return Poll::Ready(outcome),
+            }
+            match tls.read_tls(&mut Source {
+                socket: &mut self.socket,
+                cx,
+            }) {
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Poll::Pending,
+                Err(error) => return Poll::Ready(Err(error)),
+            }
+            let processed = tls.process_new_packets();
+            // Handshake messages, or the alert that tells the client what was wrong.
+            let sent = send(tls, &self.socket);
+            if let Err(error) = processed {
+                return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, error)));
+            }
+            sent?;
+        }
+    }
+
+    /// Ready when a write that would have blocked may go on. Cancel-safe.
+    pub(crate) fn poll_write_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.socket.poll_write_ready(cx)
+    }
+
+    /// Writes what is taken now; would block if nothing is. TLS accepts no more than its buffer holds,
+    /// and nothing while earlier bytes wait there.
+    pub(crate) fn try_write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        let Some(tls) = &mut self.tls else {
+            return self.socket.try_write_vectored(slices);
+        };
+        send(tls, &self.socket)?;
+        if tls.wants_write() {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        let accepted = tls.writer().write_vectored(slices)?;
+        send(tls, &self.socket)?;
+        Ok(accepted)
+    }
+
+    /// Sends what was accepted earlier, as far as the socket takes it.
+    pub(crate) fn send_accepted(&mut self) -> io::Result<()> {
+        self.tls
+            .as_deref_mut()
+            .map_or(Ok(()), |tls| send(tls, &self.socket))
+    }
+
+    /// Says that nothing more will come, as far as that is possible without waiting.
+    pub(crate) fn close(&mut self) {
+        if let Some(tls) = &mut self.tls {
+            tls.send_close_notify();
+            // Whoever does not read it is gone already.
+            let _ = send(tls, &self.socket);
+        }
+        // The same holds here.
+        let _ = SockRef::from(&self.socket).shutdown(Shutdown::Write);
+    }
+}
+
+/// Sends ciphertext as far as the socket takes it.
+fn send(tls: &mut ServerConnection, socket: &TcpStream) -> io::Result<()> {
+    while tls.wants_write() {
+        match tls.write_tls(&mut Drain(socket)) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+fn poll_read(
+    socket: &mut TcpStream,
+    cx: &mut Context<'_>,
+    buffer: &mut [u8],
+) -> Poll<io::Result<usize>> {
+    let mut buffer = ReadBuf::new(buffer);
+    // Unlike `try_read` this takes a short read as the end of readiness, which saves a system call a
+    // pass.
+    ready!(Pin::new(socket).poll_read(cx, &mut buffer))?;
+    Poll::Ready(Ok(buffer.filled().len()))
+}
+
+/// A socket to read from within a poll: what would be pending would block.
+struct Source<'a, 'b> {
+    socket: &'a mut TcpStream,
+    cx: &'a mut Context<'b>,
+}
+
+impl Read for Source<'_, '_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match poll_read(self.socket, self.cx, buffer) {
+            Poll::Ready(outcome) => outcome,
+            Poll::Pending => Err(io::ErrorKind::WouldBlock.into()),
+        }
+    }
+}
+
+/// A socket to write to without waiting.
+struct Drain<'a>(&'a TcpStream);
+
+impl Write for Drain<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.try_write(bytes)
+    }
+
+    fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        self.0.try_write_vectored(slices)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

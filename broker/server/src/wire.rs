@@ -1,0 +1,195 @@
+//! Tests that speak bytes to a core on a real port.
+
+mod delivery;
+mod internal;
+mod limits;
+mod protocol;
+
+use std::{
+    io::{ErrorKind, Read, Write},
+    net::TcpStream,
+    sync::mpsc,
+    time::Duration,
+};
+
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use crate::launch::{Core, CoreConfig, MakeInternal, StatsHandle, TlsHandle};
+
+/// Longest that anything may take that has to happen. Generous: the machine may be busy.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A core of its own for one test; stops when dropped.
+struct Server {
+    core: Core,
+    _stop: DropGuard,
+}
+
+impl Server {
+    /// With two workers, so that connections of a test are dealt out to both.
+    fn start() -> Self {
+        Self::with(|_| {})
+    }
+
+    fn with(change: impl FnOnce(&mut CoreConfig)) -> Self {
+        Self::with_services(change, None, Box::new(|_| Box::pin(async { None })))
+    }
+
+    fn with_services(
+        change: impl FnOnce(&mut CoreConfig),
+        tls: Option<TlsHandle>,
+        make_internal: MakeInternal,
+    ) -> Self {
+        let mut config = CoreConfig {
+            host: "127.0.0.1".into(),
+            port: -1,
+            workers: Some(2),
+            ..CoreConfig::default()
+        };
+        change(&mut config);
+        let token = CancellationToken::new();
+        let mut core = Core::start(config, tls, make_internal, &token).unwrap();
+        wait(async { core.accepting().await.unwrap() });
+        Self {
+            core,
+            _stop: token.drop_guard(),
+        }
+    }
+
+    fn stats(&self) -> StatsHandle {
+        self.core.stats()
+    }
+
+    /// A connection that has read `INFO` and said nothing.
+    fn accept(&self) -> Client {
+        let socket = TcpStream::connect(self.core.address()).unwrap();
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        socket.set_nodelay(true).unwrap();
+        let mut client = Client {
+            socket,
+            info: String::new(),
+        };
+        client.info = client.line();
+        client
+    }
+
+    /// A connection that is neither verbose nor pedantic.
+    fn client(&self) -> Client {
+        self.client_with(r#"{"verbose":false,"pedantic":false}"#)
+    }
+
+    /// A connection that understands headers and wants to know when nobody answers.
+    fn modern_client(&self) -> Client {
+        self.client_with(
+            r#"{"verbose":false,"pedantic":false,"headers":true,"no_responders":true}"#,
+        )
+    }
+
+    fn client_with(&self, options: &str) -> Client {
+        let mut client = self.accept();
+        client.send(&format!("CONNECT {options}\r\n"));
+        client
+    }
+}
+
+/// Runs a future to its end, with patience.
+fn wait<R>(future: impl Future<Output = R>) -> R {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build()
+        .unwrap();
+    runtime.block_on(async { tokio::time::timeout(PATIENCE, future).await.unwrap() })
+}
+
+/// A client that knows bytes only.
+struct Client {
+    socket: TcpStream,
+    info: String,
+}
+
+impl Client {
+    fn send(&mut self, text: &str) {
+        self.socket.write_all(text.as_bytes()).unwrap();
+    }
+
+    /// Exactly this comes next.
+    fn expect(&mut self, text: &str) {
+        let mut got = vec![0; text.len()];
+        let mut filled = 0;
+        while filled < got.len() {
+            match self.socket.read(&mut got[filled..]) {
+                Ok(0) => panic!(
+                    "closed after {:?}, expected {text:?}",
+                    shown(&got[..filled])
+                ),
+                Ok(read) => filled += read,
+                Err(error) => panic!(
+                    "{error} after {:?}, expected {text:?}",
+                    shown(&got[..filled])
+                ),
+            }
+            let so_far = &got[..filled];
+            assert!(
+                text.as_bytes().starts_with(so_far),
+                "got {:?}, expected {text:?}",
+                shown(so_far)
+            );
+        }
+    }
+
+    /// Up to and with the next LF.
+    fn line(&mut self) -> String {
+        let mut line = Vec::new();
+        let mut byte = [0];
+        while !line.ends_with(b"\n") {
+            self.socket.read_exact(&mut byte).unwrap();
+            line.push(byte[0]);
+        }
+        String::from_utf8(line).unwrap()
+    }
+
+    /// Everything sent before has been worked on, and nothing but this came back.
+    fn sync(&mut self) {
+        self.send("PING\r\n");
+        self.expect("PONG\r\n");
+    }
+
+    /// The server closes without another byte.
+    fn expect_closed(&mut self) {
+        let mut rest = Vec::new();
+        match self.socket.read_to_end(&mut rest) {
+            Ok(_) => {}
+            Err(error) if error.kind() == ErrorKind::ConnectionReset => {}
+            Err(error) => panic!("not closed: {error}"),
+        }
+        assert_eq!(shown(&rest), "");
+    }
+
+    /// Reads messages until a number of bytes has come.
+    fn drain(&mut self, mut bytes: usize) {
+        let mut buffer = vec![0; 1 << 16];
+        while bytes > 0 {
+            let wanted = bytes.min(buffer.len());
+            let read = self.socket.read(&mut buffer[..wanted]).unwrap();
+            assert!(read > 0, "closed with {bytes} bytes to come");
+            bytes -= read;
+        }
+    }
+}
+
+fn shown(bytes: &[u8]) -> String {
+    bytes.escape_ascii().to_string()
+}
+
+/// Looks again and again until something is so.
+fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    let deadline = std::time::Instant::now() + PATIENCE;
+    let (_never, pause) = mpsc::channel::<()>();
+    while !holds() {
+        assert!(
+            std::time::Instant::now() < deadline,
+            "{what}: not within {PATIENCE:?}"
+        );
+        let _ = pause.recv_timeout(Duration::from_millis(5));
+    }
+}
