@@ -1,0 +1,6 @@
+//! The sidecar from outside: over HTTPS, through files, as a process.
+
+mod issuer;
+mod process;
+mod proof;
+mod support;
