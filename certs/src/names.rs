@@ -91,14 +91,17 @@ pub fn client_identity(
 }
 
 /// Whether `name` may stand in a certificate: lower-case labels of letters, digits, `-` and `_`,
-/// separated by single dots; the first may be `*` if two others follow.
+/// separated by single dots; the first may be `*` if two others follow. A last label of digits only
+/// is that of an address, and verifiers refuse it as a name.
 pub fn is_dns_name(name: &str) -> bool {
     let rest = match name.strip_prefix("*.") {
         Some(rest) if rest.contains('.') => rest,
         Some(_) => return false,
         None => name,
     };
+    let numeric = |label: &str| label.bytes().all(|byte| byte.is_ascii_digit());
     name.len() <= 253
+        && !rest.rsplit('.').next().is_some_and(numeric)
         && rest.split('.').all(|label| {
             (1..=63).contains(&label.len())
                 && !label.starts_with('-')
@@ -153,11 +156,12 @@ mod tests {
     #[test]
     fn nonsense_is_not_a_dns_name() {
         for name in [
-            "", ".", "a..b", "-a", "a-", "A", "*.com", "a.*.b", "*", "a b", "a.", "1234\n",
+            "", ".", "a..b", "-a", "a-", "A", "*.com", "a.*.b", "*", "a b", "a.", "a\n", "10",
+            "1.2.3.4",
         ] {
             assert!(!is_dns_name(name), "{name:?}");
         }
-        for name in ["a", "a.b", "*.a.b", "x_y.z", "10"] {
+        for name in ["a", "a.b", "*.a.b", "x_y.z", "10.a", "a.b3"] {
             assert!(is_dns_name(name), "{name:?}");
         }
     }

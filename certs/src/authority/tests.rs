@@ -39,6 +39,22 @@ fn leaf_says_what_was_requested_and_usages_follow_the_profile() {
 }
 
 #[test]
+fn authority_is_called_stanchion_lives_five_years_and_signs_leaves_only() {
+    let now = OffsetDateTime::now_utc();
+    let authority = Authority::generate(&AuthorityParams::default(), now).unwrap();
+    let info = authority.info();
+    assert_eq!(info.common_name, "stanchion");
+    assert!(info.is_authority);
+    assert_eq!((info.not_after - now).whole_days(), 5 * 365 - 1);
+    let (_, certificate) = X509Certificate::from_der(&authority.certificate).unwrap();
+    let constraints = certificate.basic_constraints().unwrap().unwrap();
+    assert!(constraints.critical && constraints.value.ca);
+    assert_eq!(constraints.value.path_len_constraint, Some(0));
+    let usage = certificate.key_usage().unwrap().unwrap().value;
+    assert!(usage.key_cert_sign() && usage.crl_sign() && !usage.digital_signature());
+}
+
+#[test]
 fn serials_differ_and_validity_is_backdated() {
     let now = OffsetDateTime::now_utc();
     let authority = Authority::generate(&AuthorityParams::default(), now).unwrap();

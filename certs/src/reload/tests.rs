@@ -2,6 +2,7 @@
 
 use std::{fs, net::IpAddr, os::unix::fs::symlink, time::Duration};
 
+use proptest::prelude::*;
 use rustls::{ClientConnection, ProtocolVersion, ServerConnection, pki_types::ServerName};
 
 use super::*;
@@ -345,4 +346,37 @@ fn debug_shows_paths_and_no_key() {
     let shown = format!("{server:?}");
     assert!(shown.contains("route-key.pem"), "{shown}");
     assert!(!shown.to_lowercase().contains("begin"), "{shown}");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// Whatever names are granted, a peer that trusts the authority accepts each of them, and no other.
+    #[test]
+    fn granted_names_verify_and_others_do_not(
+        granted in proptest::collection::vec("([a-z0-9]([a-z0-9_-]{0,8}[a-z0-9])?[.]){0,4}[a-z]{1,10}", 1..6),
+        other in "[a-z]{11,20}",
+        lifetime in 10_u64..10_000_000,
+    ) {
+        prop_assert!(granted.iter().all(|name| names::is_dns_name(name)), "{granted:?}");
+        let ca = authority();
+        let key = PrivateKey::generate().unwrap();
+        let request = LeafRequest {
+            profile: Profile::Route,
+            common_name: "nats".to_owned(),
+            dns_names: granted.clone(),
+            ip_addresses: Vec::new(),
+            uris: Vec::new(),
+            lifetime: Duration::from_secs(lifetime),
+            public_key: key.public_key(),
+        };
+        let chain = ca.issue(&request, OffsetDateTime::now_utc()).unwrap().chain_pem;
+        let server = Mount::new().into_server(Profile::Route, &chain, &key, &ca, ClientAuth::Required);
+        let client = Mount::new().into_client(Profile::Route, &chain, &key, &ca);
+        for name in &granted {
+            let shown = handshake(client.current(), server.current(), name);
+            prop_assert!(shown.is_ok(), "{name}: {shown:?}");
+        }
+        prop_assert!(handshake(client.current(), server.current(), &other).is_err());
+    }
 }
