@@ -16,7 +16,14 @@
 //! * After `Deposed` the store stays silent until it is activated again. A new owner id is taken at
 //!   every activation, so a statement of the former one that was delayed in the network fails.
 
+#![warn(clippy::cast_possible_truncation)]
+
 pub mod error;
+mod final_state;
+mod memory;
+mod owner;
+mod records;
+mod sqlite;
 
 use std::{fmt, sync::Arc};
 
@@ -24,6 +31,9 @@ use broker_core::durable::{Batch, ChannelId, FlushOutcome, Recovered, Sequence, 
 use futures_util::future::LocalBoxFuture;
 
 pub use error::StoreError;
+pub use memory::MemoryStore;
+
+pub use sqlite::SqliteStore;
 
 /// Result of [`Store::activate`].
 #[derive(Debug)]

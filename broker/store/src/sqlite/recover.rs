@@ -1,0 +1,155 @@
+//! Reads everything back in set-based queries.
+
+use broker_core::durable::ChannelId;
+use rusqlite::{Connection, Row};
+
+use super::unavailable;
+use crate::{
+    StoreError,
+    final_state::SubscriptionNumbers,
+    records::{
+        ChannelRow, ClientRow, PendingRow, ServerInfoRow, StoredRows, SubscriptionRow, TotalsRow,
+        from_column,
+    },
+};
+
+/// The rows, and the counters that a writer continues.
+pub(super) struct Read {
+    pub(super) rows: StoredRows,
+    pub(super) numbers: SubscriptionNumbers,
+    /// Highest `SubsPending.row`.
+    pub(super) last_pending_row: i64,
+}
+
+pub(super) fn read(connection: &Connection) -> Result<Read, StoreError> {
+    read_rows(connection).map_err(|error| unavailable("reading the file store", error))
+}
+
+fn read_rows(connection: &Connection) -> rusqlite::Result<Read> {
+    let one = |sql| connection.query_row(sql, [], |row| row.get::<_, i64>(0));
+    let last_channel_id = one("SELECT coalesce(max(id), 0) FROM Channels")?;
+    let highest = one("SELECT coalesce(max(subid), 0) FROM Subscriptions")?;
+    let marked = all(
+        connection,
+        "SELECT id, subid FROM Subscriptions WHERE deleted <> 0",
+        |row| Ok((channel_id(row, 0)?, from_column(row.get(1)?))),
+    )?;
+    let server_info = all(
+        connection,
+        "SELECT id, proto, version FROM ServerInfo WHERE uniquerow = 1",
+        |row| {
+            Ok(ServerInfoRow {
+                id: row.get(0)?,
+                proto: row.get(1)?,
+                version: row.get(2)?,
+            })
+        },
+    )?;
+    let rows = StoredRows {
+        server_info: server_info.into_iter().next(),
+        clients: read_clients(connection)?,
+        channels: read_channels(connection)?,
+        totals: read_totals(connection)?,
+        subscriptions: read_subscriptions(connection)?,
+        pending: read_pending(connection)?,
+        last_channel_id: u32::try_from(last_channel_id).unwrap_or(0),
+        last_subscription_id: from_column(highest),
+    };
+    Ok(Read {
+        rows,
+        numbers: SubscriptionNumbers {
+            highest: from_column(highest),
+            marked,
+        },
+        last_pending_row: one("SELECT coalesce(max(row), 0) FROM SubsPending")?,
+    })
+}
+
+fn read_clients(connection: &Connection) -> rusqlite::Result<Vec<ClientRow>> {
+    all(
+        connection,
+        "SELECT id, hbinbox, proto FROM Clients ORDER BY id",
+        |row| {
+            Ok(ClientRow {
+                id: row.get(0)?,
+                heartbeat_inbox: row.get::<_, Option<String>>(1)?.unwrap_or_default(),
+                proto: row.get(2)?,
+            })
+        },
+    )
+}
+
+fn read_channels(connection: &Connection) -> rusqlite::Result<Vec<ChannelRow>> {
+    all(
+        connection,
+        "SELECT id, name, maxseq FROM Channels WHERE deleted = 0 ORDER BY id",
+        |row| {
+            Ok(ChannelRow {
+                id: channel_id(row, 0)?,
+                name: row.get(1)?,
+                max_sequence: from_column(row.get(2)?),
+            })
+        },
+    )
+}
+
+/// Timestamps ascend with the sequence, so the newest message has the highest.
+fn read_totals(connection: &Connection) -> rusqlite::Result<Vec<TotalsRow>> {
+    all(
+        connection,
+        "SELECT id, count(*), min(seq), max(seq), sum(size), max(timestamp) FROM Messages GROUP BY id",
+        |row| {
+            Ok(TotalsRow {
+                channel: channel_id(row, 0)?,
+                messages: from_column(row.get(1)?),
+                first: from_column(row.get(2)?),
+                last: from_column(row.get(3)?),
+                bytes: from_column(row.get(4)?),
+                last_timestamp: row.get(5)?,
+            })
+        },
+    )
+}
+
+fn read_subscriptions(connection: &Connection) -> rusqlite::Result<Vec<SubscriptionRow>> {
+    all(
+        connection,
+        "SELECT id, subid, lastsent, proto FROM Subscriptions WHERE deleted = 0 ORDER BY id, subid",
+        |row| {
+            Ok(SubscriptionRow {
+                channel: channel_id(row, 0)?,
+                id: from_column(row.get(1)?),
+                last_sent: from_column(row.get(2)?),
+                proto: row.get(3)?,
+            })
+        },
+    )
+}
+
+fn read_pending(connection: &Connection) -> rusqlite::Result<Vec<PendingRow>> {
+    all(
+        connection,
+        "SELECT subid, seq, lastsent, pending, acks FROM SubsPending ORDER BY subid, row",
+        |row| {
+            Ok(PendingRow {
+                subscription: from_column(row.get(0)?),
+                sequence: from_column(row.get(1)?),
+                last_sent: from_column(row.get(2)?),
+                pending: row.get(3)?,
+                acks: row.get(4)?,
+            })
+        },
+    )
+}
+
+fn all<T>(
+    connection: &Connection,
+    sql: &str,
+    decode: impl FnMut(&Row<'_>) -> rusqlite::Result<T>,
+) -> rusqlite::Result<Vec<T>> {
+    connection.prepare(sql)?.query_map([], decode)?.collect()
+}
+
+fn channel_id(row: &Row<'_>, column: usize) -> rusqlite::Result<ChannelId> {
+    row.get(column).map(ChannelId)
+}
