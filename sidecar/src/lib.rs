@@ -108,6 +108,8 @@ pub async fn run(
 /// Waits for the end, which has to be asked for; a part that ends by itself is a failure.
 async fn supervise(mut parts: JoinSet<()>, token: &CancellationToken) -> anyhow::Result<()> {
     let early = tokio::select! {
+        // In this order: once the end has been asked for, parts end as they should.
+        biased;
         () = token.cancelled() => None,
         ended = parts.join_next() => ended,
     };
@@ -204,4 +206,25 @@ fn error_chain(error: &dyn Error) -> String {
         cause = error.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn part_that_ends_early_is_a_failure_and_one_that_was_asked_to_is_not() {
+        for _ in 0..64 {
+            let token = CancellationToken::new();
+            let mut parts = JoinSet::new();
+            parts.spawn(ready(()));
+            assert!(supervise(parts, &token).await.is_err());
+            assert!(token.is_cancelled());
+
+            let mut parts = JoinSet::new();
+            parts.spawn(ready(()));
+            tokio::task::yield_now().await;
+            assert!(supervise(parts, &token).await.is_ok());
+        }
+    }
 }
