@@ -3,6 +3,7 @@
 
 pub mod config;
 pub mod issuer;
+pub mod lock;
 pub mod metrics;
 pub mod plan;
 pub mod prove;
