@@ -247,11 +247,10 @@ impl Engine {
             .map(|share| (share.channel, self.channels[share.channel].last.next()))
             .collect();
         let serial = lane::next(&mut self.draft_serials);
-        self.lanes[lane].drafts.push_front(Draft::of_changes(
-            serial,
-            &flight.batch,
-            flight.tickets,
-        ));
+        let changes = Draft::of_changes(serial, &flight.batch, flight.tickets);
+        if !changes.is_empty() {
+            self.lanes[lane].drafts.push_front(changes);
+        }
         self.renumber(lane, &mut next);
     }
 

@@ -178,6 +178,7 @@ impl Engine {
         let starts_timer = sub.pending.len() == 1 && sub.run.is_none();
         let is_dirty = sub.is_dirty;
         self.counters.messages_delivered += 1;
+        self.counters.bytes_delivered += message.data.len() as u64;
         if starts_timer {
             let timer = TimerKey::AckWait(key);
             if !self.timers.is_armed(timer) {
@@ -201,6 +202,7 @@ impl Engine {
             request: None,
         });
         self.counters.messages_redelivered += 1;
+        self.counters.bytes_delivered += message.data.len() as u64;
     }
 
     /// Has the position and pending set of a subscription written within a second.

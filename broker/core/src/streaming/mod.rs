@@ -324,4 +324,10 @@ impl Engine {
     fn general_draft(&mut self) -> &mut Draft {
         self.lanes[0].open(&mut self.draft_serials)
     }
+
+    /// Has the next reader of old messages ask the store.
+    #[cfg(test)]
+    fn forget_pages(&mut self) {
+        self.pages = Pages::new(MAX_PAGE_BYTES);
+    }
 }

@@ -21,6 +21,8 @@ impl Engine {
                 return;
             }
         };
+        self.counters.publishes_received += 1;
+        self.counters.publish_bytes_received += payload.len() as u64;
         if let Err(refusal) = self.accept(&message, reply, now) {
             self.refuse_publish(reply, message.guid, &refusal);
         }

@@ -9,6 +9,12 @@ use crate::durable::{ChannelId, ChannelLimits, Sequence, SubscriptionId};
 /// Totals since the engine started.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
+    /// Decodable publish requests, valid or not.
+    pub publishes_received: u64,
+    /// Their encoded length.
+    pub publish_bytes_received: u64,
+    /// Encoded length of all deliveries, redeliveries included.
+    pub bytes_delivered: u64,
     pub messages_stored: u64,
     /// First deliveries.
     pub messages_delivered: u64,
@@ -45,6 +51,8 @@ pub struct ChannelStatus<'a> {
 #[derive(Clone, Copy, Debug)]
 pub struct SubscriptionStatus<'a> {
     pub id: SubscriptionId,
+    /// Name of its channel.
+    pub channel: &'a str,
     /// Empty for a shadow.
     pub client_id: &'a str,
     pub inbox: &'a [u8],
@@ -149,6 +157,7 @@ impl Engine {
         let sub = &self.subs[key];
         SubscriptionStatus {
             id: sub.id,
+            channel: &self.channels[sub.channel].name,
             client_id: &sub.client_id,
             inbox: &sub.inbox,
             ack_inbox: &sub.ack_inbox,

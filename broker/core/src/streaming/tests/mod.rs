@@ -1,1 +1,16 @@
+//! Claims about the engine, made against its public inputs and effects only.
 
+mod connect;
+mod delivery;
+mod durable;
+mod flush;
+mod harness;
+mod leave;
+mod limits;
+mod model_store;
+mod publish;
+mod queue;
+mod redelivery;
+mod restart;
+mod simulation;
+mod subscribe;

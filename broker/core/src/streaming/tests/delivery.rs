@@ -1,0 +1,158 @@
+//! Flow of new messages and acknowledgements.
+
+use std::time::Duration;
+
+use super::harness::World;
+
+#[test]
+fn at_most_max_in_flight_messages_are_out_and_each_ack_frees_one() {
+    let mut world = World::new();
+    world.connect("me");
+    world.publish_many("me", "foo", 30);
+    let sub = world.subscribe_with("me", "foo", |request| request.max_in_flight = 10);
+    assert_eq!(world.sequences(&sub), (1..=10).collect::<Vec<_>>());
+    world.publish_many("me", "foo", 1);
+    assert!(world.sequences(&sub).is_empty());
+    for sequence in 1..=21 {
+        world.ack(&sub, sequence);
+        assert_eq!(
+            world.sequences(&sub),
+            [i64::try_from(sequence).unwrap() + 10]
+        );
+    }
+    world.ack(&sub, 25);
+    assert!(world.sequences(&sub).is_empty());
+}
+
+#[test]
+fn a_stalled_subscription_reads_nothing() {
+    let mut world = World::new();
+    world.connect("me");
+    world.publish_many("me", "foo", 2);
+    world.restart();
+    let sub = world.subscribe_with("me", "foo", |request| request.max_in_flight = 1);
+    let reads = world.read_count;
+    world.publish_many("me", "foo", 10);
+    assert_eq!((world.sequences(&sub), world.read_count), (vec![1], reads));
+}
+
+#[test]
+fn acks_that_mean_nothing_change_nothing() {
+    let mut world = World::new();
+    world.connect("me");
+    world.publish_many("me", "foo", 2);
+    let sub = world.subscribe_with("me", "foo", |request| request.max_in_flight = 1);
+    let other_channel = super::harness::Sub {
+        channel: "bar".into(),
+        ..sub.clone()
+    };
+    world.ack(&other_channel, 1);
+    world.ack(&sub, 2);
+    world.ack(&sub, u64::MAX);
+    world.send(&sub.ack_inbox, "", b"dummy");
+    world.send(&sub.ack_inbox, "", b"");
+    assert_eq!(world.sequences(&sub), [1]);
+    world.ack(&sub, 1);
+    world.ack(&sub, 1);
+    assert_eq!(world.sequences(&sub), [2]);
+    let status: Vec<usize> = world
+        .engine
+        .subscriptions("foo")
+        .map(|sub| sub.pending)
+        .collect();
+    assert_eq!(status, [1]);
+}
+
+#[test]
+fn holes_in_the_stored_sequence_are_skipped() {
+    let mut world = World::new();
+    world.connect("me");
+    world.publish_many("me", "foo", 10);
+    for sequence in [3, 4, 8] {
+        world.store.lose_row("foo", sequence);
+    }
+    world.restart();
+    let sub = world.subscribe_with("me", "foo", |_| {});
+    world.publish_many("me", "foo", 1);
+    assert_eq!(world.sequences(&sub), [1, 2, 5, 6, 7, 9, 10, 11]);
+}
+
+#[test]
+fn a_missing_tail_does_not_block_what_comes_after_it() {
+    let mut world = World::new();
+    world.connect("me");
+    world.publish_many("me", "foo", 5);
+    world.restart();
+    world.store.lose_row("foo", 4);
+    world.store.lose_row("foo", 5);
+    let sub = world.subscribe_with("me", "foo", |_| {});
+    world.publish_many("me", "foo", 1);
+    assert_eq!(world.sequences(&sub), [1, 2, 3, 6]);
+}
+
+#[test]
+fn a_failed_read_is_tried_again() {
+    let mut world = World::new();
+    world.connect("me");
+    world.publish_many("me", "foo", 5);
+    world.restart();
+    world.reads_at_once = false;
+    let sub = world.subscribe_with("me", "foo", |_| {});
+    world.fail_read();
+    assert!(world.sequences(&sub).is_empty() && world.reads.is_empty());
+    world.reads_at_once = true;
+    world.advance(Duration::from_secs(1));
+    assert_eq!(world.sequences(&sub), [1, 2, 3, 4, 5]);
+}
+
+#[test]
+fn readers_of_one_channel_share_reads_and_none_starves() {
+    let mut world = World::new();
+    world.connect("me");
+    world.publish_many("me", "foo", 3_000);
+    world.restart();
+    world.reads_at_once = false;
+    let request = |inbox: &str, start| {
+        let mut request = World::sub_request("me", "foo");
+        request.max_in_flight = 100_000;
+        request.inbox = inbox.into();
+        (request.start_position, request.start_sequence) = (3, start);
+        request
+    };
+    let subs = [("a", 1), ("b", 1), ("late", 2_500)]
+        .map(|(inbox, start)| world.subscribe(&request(inbox, start)));
+    let mut progress = Vec::new();
+    while !world.reads.is_empty() {
+        assert_eq!(world.reads.len(), 1, "one read of a channel at a time");
+        world.finish_read();
+        world.run();
+        progress.push(subs.each_ref().map(|sub| world.sequences(sub).len()));
+    }
+    let totals = progress
+        .iter()
+        .fold([0; 3], |sum, step| [0, 1, 2].map(|at| sum[at] + step[at]));
+    assert_eq!(totals, [3_000, 3_000, 501]);
+    assert!(
+        progress[..2].iter().any(|step| step[2] > 0),
+        "the late reader is served in turn"
+    );
+    assert!(progress.len() <= 5, "reads are shared: {progress:?}");
+}
+
+#[test]
+fn an_ack_of_the_whole_window_frees_it_in_one_pass() {
+    let mut world = World::new();
+    world.connect("me");
+    world.publish_many("me", "foo", 6_000);
+    let sub = world.subscribe_with("me", "foo", |request| request.max_in_flight = 3_000);
+    assert_eq!(world.sequences(&sub).len(), 3_000);
+    for sequence in 1..=3_000 {
+        let ack = broker_proto::streaming::Ack {
+            subject: "foo".into(),
+            sequence,
+        };
+        world.send_unflushed(&sub.ack_inbox, "", &prost::Message::encode_to_vec(&ack));
+    }
+    world.end_pass();
+    assert_eq!(world.sequences(&sub), (3_001..=6_000).collect::<Vec<_>>());
+}

@@ -1,0 +1,523 @@
+//! A shell for one engine in which the test owns time, the store and the bus.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use broker_proto::streaming::{
+    Ack, CloseRequest, CloseResponse, ConnectRequest, ConnectResponse, MsgProto, PubAck, PubMsg,
+    SubscriptionRequest, SubscriptionResponse, UnsubscribeRequest,
+};
+use bytes::Bytes;
+use prost::Message;
+
+use super::model_store::ModelStore;
+use crate::{
+    Now,
+    durable::{Batch, ChannelLimits, FlushOutcome},
+    effect::{Effect, HandlerId, LoadId},
+    streaming::{Engine, EngineConfig},
+};
+
+/// Where the publish acks of all test clients go.
+pub(super) const ACKS: &str = "_STAN.acks.test";
+
+pub(super) struct World {
+    pub(super) engine: Engine,
+    pub(super) config: EngineConfig,
+    pub(super) store: ModelStore,
+    lanes: usize,
+    /// How flushes and reads are answered; taken from by the test if not automatic.
+    pub(super) flushes_at_once: bool,
+    pub(super) reads_at_once: bool,
+    pub(super) flights: Vec<Option<Arc<Batch>>>,
+    pub(super) reads: VecDeque<Effect>,
+    /// Reads that were asked for, ever.
+    pub(super) read_count: usize,
+    handlers: BTreeMap<u64, String>,
+    /// Heartbeat inboxes that answer, and others that are only listened on.
+    pub(super) alive: BTreeSet<String>,
+    pub(super) mute: BTreeSet<String>,
+    /// What the engine published and nobody has looked at.
+    pub(super) published: Vec<(String, Bytes)>,
+    pub(super) clock: Clock,
+    guids: u64,
+    starts: u64,
+}
+
+#[derive(Clone, Copy)]
+pub(super) struct Clock {
+    origin: Instant,
+    pub(super) elapsed: Duration,
+}
+
+impl Clock {
+    pub(super) fn now(&self) -> Now {
+        let nanos = i64::try_from(self.elapsed.as_nanos()).unwrap();
+        Now {
+            monotonic: self.origin + self.elapsed,
+            unix_nanos: 1_600_000_000_000_000_000 + nanos,
+        }
+    }
+}
+
+/// A subscription as its client sees it.
+#[derive(Clone, Debug)]
+pub(super) struct Sub {
+    pub(super) client: String,
+    pub(super) channel: String,
+    pub(super) inbox: String,
+    pub(super) ack_inbox: String,
+}
+
+impl World {
+    pub(super) fn new() -> Self {
+        Self::with(EngineConfig::default(), 1)
+    }
+
+    pub(super) fn limited(change: impl FnOnce(&mut ChannelLimits)) -> Self {
+        let mut config = EngineConfig::default();
+        change(&mut config.limits);
+        Self::with(config, 1)
+    }
+
+    pub(super) fn with(config: EngineConfig, lanes: usize) -> Self {
+        let store = ModelStore::default();
+        let clock = Clock {
+            origin: Instant::now(),
+            elapsed: Duration::ZERO,
+        };
+        let engine = Engine::new(config.clone(), store.recover(), lanes, 1, clock.now()).unwrap();
+        let mut world = Self {
+            engine,
+            config,
+            store,
+            lanes,
+            flushes_at_once: true,
+            reads_at_once: true,
+            flights: vec![None; lanes],
+            reads: VecDeque::new(),
+            read_count: 0,
+            handlers: BTreeMap::new(),
+            alive: BTreeSet::new(),
+            mute: BTreeSet::new(),
+            published: Vec::new(),
+            clock,
+            guids: 0,
+            starts: 1,
+        };
+        world.run();
+        world
+    }
+
+    /// The process dies: what was not flushed is lost. Starts anew on the same store.
+    pub(super) fn crash(&mut self) {
+        self.starts += 1;
+        let (config, seed) = (self.config.clone(), self.starts);
+        self.flights = vec![None; self.lanes];
+        self.reads.clear();
+        self.handlers.clear();
+        self.engine = Engine::new(
+            config,
+            self.store.recover(),
+            self.lanes,
+            seed,
+            self.clock.now(),
+        )
+        .unwrap();
+        self.run();
+    }
+
+    /// An orderly end and a new start.
+    pub(super) fn restart(&mut self) {
+        self.engine.stop(self.clock.now());
+        self.run();
+        assert!(self.engine.is_drained());
+        self.crash();
+    }
+
+    /// Performs effects until there is none.
+    pub(super) fn run(&mut self) {
+        while let Some(effect) = self.engine.next_effect() {
+            self.perform(effect);
+        }
+    }
+
+    fn perform(&mut self, effect: Effect) {
+        let now = self.clock.now();
+        match effect {
+            Effect::Subscribe { subject, handler } => {
+                let subject = String::from_utf8(subject.to_vec()).unwrap();
+                let before = self.handlers.insert(handler.0, subject);
+                assert!(before.is_none(), "a handler listens on one subject");
+            }
+            Effect::Unsubscribe { handler } => {
+                assert!(self.handlers.remove(&handler.0).is_some(), "it listened");
+            }
+            Effect::Publish {
+                subject,
+                reply,
+                payload,
+                request,
+            } => {
+                let subject = String::from_utf8(subject.to_vec()).unwrap();
+                let body = [&payload.body[..], &payload.tail[..]].concat();
+                self.published.push((subject.clone(), body.into()));
+                if self.alive.contains(&subject) {
+                    let reply = String::from_utf8(reply.to_vec()).unwrap();
+                    self.deliver(&reply, "", b"");
+                } else if let Some(request) = request
+                    && !self.mute.contains(&subject)
+                {
+                    self.engine.no_responders(request, now);
+                }
+            }
+            Effect::Flush { lane, batch } => {
+                assert!(
+                    self.flights[lane].is_none(),
+                    "one flush of a lane at a time"
+                );
+                assert!(!batch.is_empty());
+                self.flights[lane] = Some(batch);
+                if self.flushes_at_once {
+                    self.finish_flush(lane, FlushOutcome::Stored);
+                }
+            }
+            Effect::Load { .. } | Effect::FindSequence { .. } => {
+                self.read_count += 1;
+                self.reads.push_back(effect);
+                if self.reads_at_once {
+                    self.finish_read();
+                }
+            }
+        }
+    }
+
+    /// Ends the flush of a lane; with `Stored` it is in the store.
+    pub(super) fn finish_flush(&mut self, lane: usize, outcome: FlushOutcome) {
+        let batch = self.flights[lane].take().expect("a flush is under way");
+        if outcome == FlushOutcome::Stored {
+            self.store.apply(&batch);
+        }
+        self.engine.flushed(lane, outcome, self.clock.now());
+    }
+
+    /// Ends flushes until none is under way.
+    pub(super) fn flush_all(&mut self) {
+        self.run();
+        while let Some(lane) = self.flights.iter().position(Option::is_some) {
+            self.finish_flush(lane, FlushOutcome::Stored);
+            self.run();
+        }
+    }
+
+    /// Answers the oldest read from what the store has now.
+    pub(super) fn finish_read(&mut self) {
+        let now = self.clock.now();
+        match self.reads.pop_front().expect("a read is under way") {
+            Effect::Load {
+                load,
+                channel,
+                from,
+                max_rows,
+                ..
+            } => {
+                let messages = self.store.read(channel, from, max_rows);
+                self.engine.loaded(load, Ok(messages), now);
+            }
+            Effect::FindSequence {
+                load,
+                channel,
+                timestamp,
+            } => {
+                let found = self.store.find(channel, timestamp);
+                self.engine.found(load, Ok(found), now);
+            }
+            effect => panic!("not a read: {effect:?}"),
+        }
+    }
+
+    /// Fails the oldest read.
+    pub(super) fn fail_read(&mut self) {
+        let now = self.clock.now();
+        match self.reads.pop_front().expect("a read is under way") {
+            Effect::Load { load, .. } => self.engine.loaded(load, Err("disk on fire".into()), now),
+            Effect::FindSequence { load, .. } => {
+                self.engine.found(load, Err("disk on fire".into()), now);
+            }
+            effect => panic!("not a read: {effect:?}"),
+        }
+        self.run();
+    }
+
+    /// Whether any handler is left on the bus.
+    pub(super) fn is_listening(&self) -> bool {
+        !self.handlers.is_empty()
+    }
+
+    pub(super) fn load_id(effect: &Effect) -> LoadId {
+        match effect {
+            Effect::Load { load, .. } | Effect::FindSequence { load, .. } => *load,
+            effect => panic!("not a read: {effect:?}"),
+        }
+    }
+
+    /// Lets time pass, dealing with every deadline at its moment.
+    pub(super) fn advance(&mut self, by: Duration) {
+        let end = self.clock.elapsed + by;
+        while let Some(deadline) = self.engine.next_deadline() {
+            let at = deadline.saturating_duration_since(self.clock.origin);
+            if at > end {
+                break;
+            }
+            self.clock.elapsed = self.clock.elapsed.max(at);
+            self.engine.tick(self.clock.now());
+            self.run();
+        }
+        self.clock.elapsed = end;
+    }
+
+    pub(super) fn advance_secs(&mut self, seconds: u64) {
+        self.advance(Duration::from_secs(seconds));
+    }
+
+    /// Gives a message to the engine if it listens there; no pass ends.
+    fn deliver(&mut self, subject: &str, reply: &str, payload: &[u8]) {
+        let matches =
+            |pattern: &str| match pattern.strip_suffix(".>").or(pattern.strip_suffix(".*")) {
+                Some(prefix) => subject
+                    .strip_prefix(prefix)
+                    .is_some_and(|rest| rest.starts_with('.')),
+                None => pattern == subject,
+            };
+        let found: Vec<u64> = self
+            .handlers
+            .iter()
+            .filter(|(_, pattern)| matches(pattern))
+            .map(|(id, _)| *id)
+            .collect();
+        for handler in found {
+            let now = self.clock.now();
+            self.engine.message(
+                HandlerId(handler),
+                subject.as_bytes(),
+                reply.as_bytes(),
+                payload,
+                now,
+            );
+        }
+    }
+
+    /// One message, in a pass of its own.
+    pub(super) fn send(&mut self, subject: &str, reply: &str, payload: &[u8]) {
+        self.send_unflushed(subject, reply, payload);
+        self.end_pass();
+    }
+
+    /// One message of a longer pass.
+    pub(super) fn send_unflushed(&mut self, subject: &str, reply: &str, payload: &[u8]) {
+        self.deliver(subject, reply, payload);
+    }
+
+    pub(super) fn end_pass(&mut self) {
+        self.engine.end_of_pass(self.clock.now());
+        self.run();
+    }
+
+    /// Takes out what was published to a subject.
+    pub(super) fn take(&mut self, subject: &str) -> Vec<Bytes> {
+        let all = std::mem::take(&mut self.published);
+        let (found, rest) = all.into_iter().partition(|(other, _)| other == subject);
+        self.published = rest;
+        let found: Vec<(String, Bytes)> = found;
+        found.into_iter().map(|(_, payload)| payload).collect()
+    }
+
+    pub(super) fn take_as<M: Message + Default>(&mut self, subject: &str) -> Vec<M> {
+        self.take(subject)
+            .iter()
+            .map(|payload| M::decode(&payload[..]).unwrap())
+            .collect()
+    }
+
+    /// The one answer to a request.
+    pub(super) fn request<M: Message + Default>(
+        &mut self,
+        subject: &str,
+        request: &impl Message,
+    ) -> M {
+        self.request_raw(subject, &request.encode_to_vec())
+    }
+
+    pub(super) fn request_raw<M: Message + Default>(&mut self, subject: &str, payload: &[u8]) -> M {
+        self.send(subject, "reply", payload);
+        let mut answers = self.take_as("reply");
+        assert_eq!(answers.len(), 1, "a request is answered once");
+        answers.remove(0)
+    }
+}
+
+// === What clients do ===
+
+impl World {
+    pub(super) fn connect_request(id: &str) -> ConnectRequest {
+        ConnectRequest {
+            client_id: id.into(),
+            heartbeat_inbox: format!("hb.{id}"),
+            protocol: 1,
+            conn_id: format!("conn-{id}").into(),
+            ping_interval: 5,
+            ping_max_out: 3,
+        }
+    }
+
+    pub(super) fn try_connect(&mut self, request: &ConnectRequest) -> ConnectResponse {
+        self.request("_STAN.discover.test-cluster", request)
+    }
+
+    /// Connects a client that answers heartbeats.
+    pub(super) fn connect(&mut self, id: &str) {
+        self.alive.insert(format!("hb.{id}"));
+        let response = self.try_connect(&Self::connect_request(id));
+        assert_eq!(response.error, "");
+    }
+
+    pub(super) fn close(&mut self, id: &str) -> String {
+        let request = CloseRequest {
+            client_id: id.into(),
+        };
+        self.request::<CloseResponse>("_STAN.close.test-cluster", &request)
+            .error
+    }
+
+    pub(super) fn pub_msg(&mut self, client: &str, channel: &str, data: &str) -> PubMsg {
+        self.guids += 1;
+        PubMsg {
+            client_id: client.into(),
+            guid: format!("guid-{}", self.guids),
+            subject: channel.into(),
+            data: data.to_owned().into(),
+            conn_id: format!("conn-{client}").into(),
+            ..PubMsg::default()
+        }
+    }
+
+    /// Publishes in a pass of its own.
+    pub(super) fn publish(&mut self, client: &str, channel: &str, data: &str) -> String {
+        let guid = self.publish_unflushed(client, channel, data);
+        self.end_pass();
+        guid
+    }
+
+    pub(super) fn publish_unflushed(&mut self, client: &str, channel: &str, data: &str) -> String {
+        let message = self.pub_msg(client, channel, data);
+        let subject = format!("_STAN.pub.test-cluster.{channel}");
+        self.send_unflushed(&subject, ACKS, &message.encode_to_vec());
+        message.guid
+    }
+
+    /// Publishes `m1`, `m2`, ... and forgets the acks.
+    pub(super) fn publish_many(&mut self, client: &str, channel: &str, count: usize) {
+        for number in 1..=count {
+            self.publish(client, channel, &format!("m{number}"));
+        }
+        self.take(ACKS);
+    }
+
+    pub(super) fn try_publish(&mut self, message: &PubMsg) -> PubAck {
+        self.request("_STAN.pub.test-cluster.any", message)
+    }
+
+    pub(super) fn acks(&mut self) -> Vec<PubAck> {
+        self.take_as(ACKS)
+    }
+
+    /// A request for a plain subscription from the first message, 30 s, 1024 in flight.
+    pub(super) fn sub_request(client: &str, channel: &str) -> SubscriptionRequest {
+        SubscriptionRequest {
+            client_id: client.into(),
+            subject: channel.into(),
+            inbox: format!("in.{client}.{channel}"),
+            max_in_flight: 1024,
+            ack_wait_in_secs: 30,
+            start_position: 4,
+            ..SubscriptionRequest::default()
+        }
+    }
+
+    pub(super) fn try_subscribe(&mut self, request: &SubscriptionRequest) -> SubscriptionResponse {
+        self.request("_STAN.sub.test-cluster", request)
+    }
+
+    pub(super) fn subscribe(&mut self, request: &SubscriptionRequest) -> Sub {
+        let response = self.try_subscribe(request);
+        assert_eq!(response.error, "");
+        Sub {
+            client: request.client_id.clone(),
+            channel: request.subject.clone(),
+            inbox: request.inbox.clone(),
+            ack_inbox: response.ack_inbox,
+        }
+    }
+
+    /// A plain subscription with changed options.
+    pub(super) fn subscribe_with(
+        &mut self,
+        client: &str,
+        channel: &str,
+        change: impl FnOnce(&mut SubscriptionRequest),
+    ) -> Sub {
+        let mut request = Self::sub_request(client, channel);
+        change(&mut request);
+        self.subscribe(&request)
+    }
+
+    pub(super) fn ack(&mut self, sub: &Sub, sequence: u64) {
+        let ack = Ack {
+            subject: sub.channel.clone(),
+            sequence,
+        };
+        self.send(&sub.ack_inbox.clone(), "", &ack.encode_to_vec());
+    }
+
+    pub(super) fn end(&mut self, sub: &Sub, kind: &str) -> String {
+        let request = UnsubscribeRequest {
+            client_id: sub.client.clone(),
+            subject: sub.channel.clone(),
+            inbox: sub.ack_inbox.clone(),
+            ..UnsubscribeRequest::default()
+        };
+        let subject = format!("_STAN.{kind}.test-cluster");
+        self.request::<SubscriptionResponse>(&subject, &request)
+            .error
+    }
+
+    pub(super) fn unsubscribe(&mut self, sub: &Sub) -> String {
+        self.end(sub, "unsub")
+    }
+
+    pub(super) fn sub_close(&mut self, sub: &Sub) -> String {
+        self.end(sub, "subclose")
+    }
+
+    /// What came to a subscription's inbox since the last look.
+    pub(super) fn messages(&mut self, sub: &Sub) -> Vec<MsgProto> {
+        self.take_as(&sub.inbox)
+    }
+
+    /// Sequences of what came, negative if redelivered.
+    pub(super) fn sequences(&mut self, sub: &Sub) -> Vec<i64> {
+        let sequence = |message: MsgProto| {
+            let sequence = i64::try_from(message.sequence).unwrap();
+            assert_eq!(message.redelivered, message.redelivery_count > 0);
+            if message.redelivered {
+                -sequence
+            } else {
+                sequence
+            }
+        };
+        self.messages(sub).into_iter().map(sequence).collect()
+    }
+}

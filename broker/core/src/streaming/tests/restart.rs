@@ -1,0 +1,290 @@
+//! What a new start on the same store brings back.
+
+use broker_proto::streaming::{Ping, SubState, SubscriptionRequest};
+use prost::Message as _;
+
+use super::{harness::World, model_store::ModelStore};
+use crate::{
+    durable::Recovered,
+    streaming::{Engine, EngineConfig, StartError},
+};
+
+#[test]
+fn clients_and_subscriptions_go_on_without_doing_anything() {
+    let mut world = World::new();
+    world.connect("me");
+    let plain = world.subscribe_with("me", "foo", |request| request.inbox = "plain".into());
+    let durable = world.subscribe_with("me", "foo", |request| {
+        (request.inbox, request.durable_name) = ("durable".into(), "d".into());
+    });
+    let member = world.subscribe_with("me", "foo", |request| {
+        (request.inbox, request.q_group) = ("member".into(), "q".into());
+    });
+    let subs = [plain, durable, member];
+    world.publish_many("me", "foo", 2);
+    for sub in &subs {
+        assert_eq!(world.sequences(sub), [1, 2]);
+        world.ack(sub, 1);
+        world.ack(sub, 2);
+    }
+    world.restart();
+    world.publish("me", "foo", "x");
+    assert_eq!(world.acks()[0].error, "");
+    for sub in &subs {
+        assert_eq!(world.sequences(sub), [3]);
+    }
+    let ping = Ping { conn_id: "conn-me".into() }.encode_to_vec();
+    world.send("_STAN.discover.test-cluster.pings", "pong", &ping);
+    assert_eq!(world.take("pong"), [b"".as_slice()]);
+}
+
+#[test]
+fn a_backlog_goes_on_as_acks_come() {
+    let mut world = World::new();
+    world.connect("me");
+    world.publish_many("me", "foo", 6);
+    let sub = world.subscribe_with("me", "foo", |request| request.max_in_flight = 2);
+    assert_eq!(world.sequences(&sub), [1, 2]);
+    world.restart();
+    assert!(world.sequences(&sub).is_empty());
+    for sequence in 1..=4 {
+        world.ack(&sub, sequence);
+        assert_eq!(world.sequences(&sub), [i64::try_from(sequence).unwrap() + 2]);
+    }
+}
+
+#[test]
+fn pending_messages_come_again_when_due_by_their_timestamp_and_counted_anew() {
+    let mut world = World::new();
+    world.connect("me");
+    let sub = world.subscribe_with("me", "foo", |request| request.ack_wait_in_secs = 10);
+    world.publish("me", "foo", "old");
+    world.advance_secs(11);
+    assert_eq!(world.sequences(&sub), [1, -1]);
+    world.advance_secs(5);
+    world.publish("me", "foo", "young");
+    assert_eq!(world.sequences(&sub), [2]);
+    world.advance_secs(3);
+    world.restart();
+    let again = world.messages(&sub);
+    assert_eq!(again.iter().map(|m| (m.sequence, m.redelivery_count)).collect::<Vec<_>>(), [(1, 1)]);
+    world.advance_secs(6);
+    assert!(world.sequences(&sub).is_empty());
+    world.advance_secs(1);
+    assert_eq!(world.sequences(&sub), [-2]);
+}
+
+#[test]
+fn new_messages_wait_until_the_old_ones_have_been_looked_at() {
+    let mut world = World::new();
+    world.connect("me");
+    world.publish_many("me", "foo", 5);
+    let sub = world.subscribe_with("me", "foo", |request| request.ack_wait_in_secs = 1);
+    assert_eq!(world.sequences(&sub).len(), 5);
+    world.advance(std::time::Duration::from_millis(900));
+    world.engine.stop(world.clock.now());
+    world.run();
+    world.advance_secs(60);
+    world.reads_at_once = false;
+    world.crash();
+    world.publish_many("me", "foo", 2);
+    assert!(world.sequences(&sub).is_empty());
+    world.finish_read();
+    world.run();
+    assert_eq!(world.sequences(&sub), [-1, -2, -3, -4, -5, 6, 7]);
+}
+
+#[test]
+fn offline_durables_and_groups_get_nothing_until_resumed() {
+    let mut world = World::new();
+    world.connect("me");
+    world.connect("other");
+    let with_names = |q_group: &str, durable_name: &str| {
+        let (q_group, durable_name) = (q_group.to_owned(), durable_name.to_owned());
+        move |request: &mut SubscriptionRequest| {
+            (request.q_group, request.durable_name) = (q_group, durable_name);
+        }
+    };
+    let by_close = world.subscribe_with("me", "foo", with_names("", "d"));
+    let by_sub_close = world.subscribe_with("other", "foo", with_names("", "d"));
+    let group = world.subscribe_with("other", "bar", with_names("q", "d"));
+    for channel in ["foo", "bar"] {
+        world.publish_many("me", channel, 2);
+    }
+    for sub in [&by_close, &by_sub_close, &group] {
+        assert_eq!(world.sequences(sub), [1, 2]);
+    }
+    world.close("me");
+    world.sub_close(&by_sub_close);
+    world.sub_close(&group);
+    world.restart();
+    world.advance_secs(100);
+    for sub in [&by_close, &by_sub_close, &group] {
+        assert!(world.sequences(sub).is_empty());
+    }
+    world.connect("me");
+    world.publish_many("me", "foo", 1);
+    let resumed = world.subscribe_with("me", "foo", with_names("", "d"));
+    assert_eq!(world.sequences(&resumed), [-1, -2, 3]);
+    let resumed = world.subscribe_with("me", "bar", with_names("q", "d"));
+    assert_eq!(world.sequences(&resumed), [-1, -2]);
+}
+
+#[test]
+fn a_message_redelivered_to_another_member_is_pending_there() {
+    let mut world = World::new();
+    world.connect("a");
+    world.connect("b");
+    let member = |request: &mut SubscriptionRequest| {
+        (request.q_group, request.ack_wait_in_secs) = ("q".into(), 1);
+    };
+    let first = world.subscribe_with("a", "foo", member);
+    world.publish_many("a", "foo", 1);
+    let second = world.subscribe_with("b", "foo", member);
+    world.advance_secs(1);
+    assert_eq!((world.sequences(&first), world.sequences(&second)), (vec![1], vec![-1]));
+    world.advance(std::time::Duration::from_millis(500));
+    world.restart();
+    world.advance(std::time::Duration::from_millis(100));
+    assert_eq!((world.sequences(&first), world.sequences(&second)), (vec![], vec![-1]));
+    world.ack(&second, 1);
+    world.restart();
+    world.advance_secs(10);
+    assert!(world.sequences(&first).is_empty() && world.sequences(&second).is_empty());
+}
+
+#[test]
+fn subscriptions_of_unknown_clients_are_dropped_and_durables_go_offline() {
+    let mut world = World::new();
+    world.connect("gone");
+    world.subscribe_with("gone", "foo", |_| {});
+    world.subscribe_with("gone", "foo", |request| request.q_group = "q".into());
+    world.subscribe_with("gone", "foo", |request| request.durable_name = "d".into());
+    world.subscribe_with("gone", "foo", |request| {
+        (request.q_group, request.durable_name) = ("q".into(), "d".into());
+    });
+    world.store.forget_client("gone");
+    world.crash();
+    assert_eq!(world.engine.take_notices().len(), 1);
+    assert_eq!(world.store.subs("foo").len(), 1);
+    assert!(world.engine.subscriptions("foo").all(|sub| sub.is_offline && sub.durable_name == "d"));
+    world.crash();
+    assert!(world.engine.take_notices().is_empty());
+}
+
+#[test]
+fn of_two_shadows_the_one_with_the_higher_position_wins() {
+    let mut world = World::new();
+    world.connect("me");
+    world.publish_many("me", "foo", 9);
+    let shadow = |id, last_sent| SubState {
+        id,
+        q_group: "d:q".into(),
+        inbox: "in".into(),
+        ack_inbox: format!("ack.{id}"),
+        max_in_flight: 10,
+        ack_wait_in_secs: 30,
+        last_sent,
+        is_durable: true,
+        ..SubState::default()
+    };
+    world.store.plant("foo", shadow(4, 7), &[7]);
+    world.store.plant("foo", shadow(5, 3), &[]);
+    world.store.plant("foo", shadow(6, 8), &[8]);
+    world.crash();
+    assert_eq!(world.engine.take_notices().len(), 2);
+    let sub = world.subscribe_with("me", "foo", |request| {
+        (request.q_group, request.durable_name) = ("q".into(), "d".into());
+    });
+    assert_eq!(world.sequences(&sub), [-8, 9]);
+    assert_eq!(world.store.subs("foo").len(), 1);
+}
+
+#[test]
+fn an_unusual_ack_inbox_is_honoured() {
+    let mut world = World::new();
+    world.connect("me");
+    world.publish_many("me", "foo", 2);
+    let state = SubState {
+        id: 9,
+        client_id: "me".into(),
+        inbox: "in".into(),
+        ack_inbox: "_STAN.ack.old.7".into(),
+        max_in_flight: 1,
+        ack_wait_in_secs: 1,
+        durable_name: "d".into(),
+        last_sent: 1,
+        ..SubState::default()
+    };
+    world.store.plant("foo", state, &[1]);
+    world.advance_secs(5);
+    world.crash();
+    let sub = super::harness::Sub {
+        client: "me".into(),
+        channel: "foo".into(),
+        inbox: "in".into(),
+        ack_inbox: "_STAN.ack.old.7".into(),
+    };
+    assert_eq!(world.sequences(&sub), [-1]);
+    world.ack(&sub, 1);
+    assert_eq!(world.sequences(&sub), [2]);
+    assert_eq!(world.sub_close(&sub), "");
+    assert!(world.store.subs("foo")[0].0.is_closed, "durable by its name alone");
+}
+
+#[test]
+fn the_last_sequence_survives_the_expiry_of_everything() {
+    let mut world = World::limited(|limits| limits.max_age_nanos = 1_000_000_000);
+    world.connect("me");
+    world.publish_many("me", "foo", 3);
+    world.advance_secs(5);
+    assert!(world.store.messages("foo").is_empty());
+    world.restart();
+    world.publish("me", "foo", "x");
+    assert_eq!(world.store.messages("foo")[0].0, 4);
+}
+
+#[test]
+fn persisted_subjects_win_and_another_cluster_id_is_refused() {
+    let mut world = World::new();
+    world.config.discover_prefix = "elsewhere".into();
+    world.restart();
+    world.connect("me");
+    let recovered = world.store.recover();
+    let config = EngineConfig { cluster_id: "other".into(), ..EngineConfig::default() };
+    let refused = Engine::new(config, recovered, 1, 1, world.clock.now()).unwrap_err();
+    let expected =
+        "cluster ID \"other\" does not match recovered value of \"test-cluster\"";
+    assert_eq!(refused.to_string(), expected);
+    for cluster_id in ["", "a b"] {
+        let config = EngineConfig { cluster_id: cluster_id.into(), ..EngineConfig::default() };
+        let refused = Engine::new(config, Recovered::default(), 1, 1, world.clock.now());
+        assert_eq!(refused.unwrap_err(), StartError::InvalidClusterId(cluster_id.into()));
+    }
+}
+
+#[test]
+fn a_store_without_server_record_is_served_with_a_notice() {
+    let mut world = World::new();
+    world.connect("me");
+    world.publish_many("me", "foo", 1);
+    world.store.forget_server_info();
+    world.crash();
+    assert_eq!(world.engine.take_notices().len(), 1);
+    world.publish("me", "foo", "x");
+    assert_eq!(world.store.messages("foo").len(), 2);
+    let store: &ModelStore = &world.store;
+    assert!(store.recover().server_info.is_some());
+}
+
+#[test]
+fn dead_clients_are_dropped_after_a_restart() {
+    let mut world = World::new();
+    world.connect("me");
+    world.alive.clear();
+    world.restart();
+    world.advance_secs(329);
+    assert_eq!(world.engine.client_count(), 1);
+    world.advance_secs(1);
+    assert_eq!(world.engine.client_count(), 0);
+}
