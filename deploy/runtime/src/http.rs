@@ -142,3 +142,97 @@ async fn speak<S>(
         tracing::debug!(%peer, %error, "connection ended early");
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::future::ready;
+
+    use axum::routing::get;
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        sync::Notify,
+    };
+
+    use super::*;
+
+    const LIMITS: Limits = Limits {
+        handshake: Duration::from_secs(5),
+        head: Duration::from_secs(5),
+        max_connections: 8,
+        drain: Duration::from_secs(10),
+    };
+
+    async fn ask(address: SocketAddr) -> TcpStream {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream
+            .write_all(b"GET / HTTP/1.1\r\nhost: t\r\n\r\n")
+            .await
+            .unwrap();
+        stream
+    }
+
+    async fn answer(mut stream: TcpStream) -> String {
+        let mut text = String::new();
+        stream.read_to_string(&mut text).await.unwrap();
+        text
+    }
+
+    /// A route that says when it was entered and answers when it may.
+    fn slow(entered: &Arc<Notify>, may_answer: &Arc<Notify>) -> Router {
+        let (entered, may_answer) = (Arc::clone(entered), Arc::clone(may_answer));
+        let handler = move || {
+            let (entered, may_answer) = (Arc::clone(&entered), Arc::clone(&may_answer));
+            async move {
+                entered.notify_one();
+                may_answer.notified().await;
+                "done"
+            }
+        };
+        Router::new().route("/", get(handler))
+    }
+
+    #[tokio::test]
+    async fn request_under_way_is_answered_after_the_stop_and_its_connection_closed() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (entered, may_answer) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+        let token = CancellationToken::new();
+        let routes = slow(&entered, &may_answer);
+        let serving = tokio::spawn(serve(listener, routes, LIMITS, token.clone(), |stream| {
+            ready(Ok(stream))
+        }));
+        let stream = ask(address).await;
+        entered.notified().await;
+        token.cancel();
+        may_answer.notify_one();
+        // Reads to the end, so the connection was closed although it asked for keep-alive.
+        let text = answer(stream).await;
+        assert!(
+            text.starts_with("HTTP/1.1 200") && text.ends_with("done"),
+            "{text}"
+        );
+        serving.await.unwrap();
+        assert!(TcpStream::connect(address).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn request_that_outlasts_the_drain_is_cut() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (entered, never) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+        let token = CancellationToken::new();
+        let limits = Limits {
+            drain: Duration::from_millis(20),
+            ..LIMITS
+        };
+        let routes = slow(&entered, &never);
+        let serving = tokio::spawn(serve(listener, routes, limits, token.clone(), |stream| {
+            ready(Ok(stream))
+        }));
+        let stream = ask(address).await;
+        entered.notified().await;
+        token.cancel();
+        serving.await.unwrap();
+        assert_eq!(answer(stream).await, "");
+    }
+}
