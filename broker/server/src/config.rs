@@ -21,7 +21,6 @@ use broker_proto::conf::ParseError;
 use self::{draft::Draft, file::Role, flags::Request};
 pub(crate) use self::{
     draft::Secret,
-    duration::GoDuration,
     file::{FileRead, Variables},
     limits::{ChannelEntry, Limits, StoreLimits},
 };
@@ -68,19 +67,25 @@ pub(crate) struct Bind {
     pub(crate) port: u16,
 }
 
+/// Where clients are told to connect to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Advertise {
+    pub(crate) host: String,
+    /// None: the one that is listened on.
+    pub(crate) port: Option<u16>,
+}
+
 /// The port of NATS clients and what a connection may do.
 #[derive(Clone, Debug)]
 pub(crate) struct ClientPort {
     pub(crate) bind: Bind,
-    /// `host` or `host:port` for INFO.
-    pub(crate) advertise: Option<String>,
+    /// Told in INFO instead of the listening address.
+    pub(crate) advertise: Option<Advertise>,
     /// None: the server's id.
     pub(crate) server_name: Option<String>,
     pub(crate) tls: Option<TlsFiles>,
     /// None: unlimited.
     pub(crate) max_connections: Option<NonZeroUsize>,
-    /// Of one connection. None: unlimited.
-    pub(crate) max_subscriptions: Option<NonZeroUsize>,
     /// Bytes of a protocol line.
     pub(crate) max_control_line: usize,
     /// Bytes; never more than `max_pending`.
@@ -245,7 +250,7 @@ pub(crate) fn read(args: &[String], variables: Variables<'_>) -> Result<Command,
     }
     flags.apply(&mut draft);
     let check_only = draft.check_only;
-    let config = check::check(draft, files, warnings)?;
+    let config = check::check(&draft, files, warnings)?;
     if check_only {
         return Ok(Command::Valid {
             text: validity(&config),

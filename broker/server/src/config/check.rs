@@ -3,8 +3,8 @@
 use std::{num::NonZeroUsize, path::PathBuf, time::Duration};
 
 use super::{
-    Bind, ClientPort, Config, ConfigError, LogSettings, ProcessFiles, StoreKind, StreamingSettings,
-    TlsFiles,
+    Advertise, Bind, ClientPort, Config, ConfigError, LogSettings, ProcessFiles, StoreKind,
+    StreamingSettings, TlsFiles,
     draft::{Address, Draft},
     file::FileRead,
     limits::{Limits, Own, StoreLimits},
@@ -14,7 +14,7 @@ use super::{
 const CLIENT_PORT: u16 = 4222;
 
 pub(super) fn check(
-    draft: Draft,
+    draft: &Draft,
     files: Vec<FileRead>,
     mut warnings: Vec<String>,
 ) -> Result<Config, ConfigError> {
@@ -28,11 +28,11 @@ pub(super) fn check(
         .clone()
         .unwrap_or_else(|| "0.0.0.0".to_owned());
     Ok(Config {
-        client: client_port(&draft, &host)?,
+        client: client_port(draft, &host)?,
         monitor: bind("http_port", &draft.monitor, &host)?,
         metrics: bind("metrics_port", &draft.metrics, &host)?,
-        streaming: streaming(&draft)?,
-        store: store(&draft)?,
+        streaming: streaming(draft)?,
+        store: store(draft)?,
         log: LogSettings {
             file: path(&draft.log_file),
             debug: draft.debug,
@@ -67,11 +67,10 @@ fn client_port(draft: &Draft, host: &str) -> Result<ClientPort, ConfigError> {
             host: host.to_owned(),
             port: port("port", draft.client.port)?.unwrap_or(CLIENT_PORT),
         },
-        advertise: text(&draft.client_advertise),
+        advertise: advertise(&draft.client_advertise)?,
         server_name: text(&draft.server_name),
         tls: tls(draft)?,
         max_connections: bound(draft.max_connections),
-        max_subscriptions: bound(draft.max_subscriptions),
         max_control_line: positive("max_control_line", draft.max_control_line)?,
         max_payload,
         max_pending,
@@ -79,6 +78,26 @@ fn client_port(draft: &Draft, host: &str) -> Result<ClientPort, ConfigError> {
         ping_max: count("ping_max", draft.ping_max)?,
         write_deadline: span("write_deadline", draft.write_deadline_nanos)?,
     })
+}
+
+/// `host` or `host:port`.
+fn advertise(value: &str) -> Result<Option<Advertise>, ConfigError> {
+    if value.is_empty() {
+        return Ok(None);
+    }
+    let (host, port) = match value.rsplit_once(':') {
+        Some((host, port)) => (host, Some(port.parse::<u16>())),
+        None => (value, None),
+    };
+    match port.transpose() {
+        Ok(port) if !host.is_empty() && port != Some(0) => Ok(Some(Advertise {
+            host: host.to_owned(),
+            port,
+        })),
+        _ => Err(ConfigError::Setting(format!(
+            "client_advertise {value:?} is not host or host:port"
+        ))),
+    }
 }
 
 fn tls(draft: &Draft) -> Result<Option<TlsFiles>, ConfigError> {

@@ -89,7 +89,6 @@ pub(super) struct Draft {
     pub(super) metrics: Address,
     pub(super) tls: TlsDraft,
     pub(super) max_connections: i64,
-    pub(super) max_subscriptions: i64,
     pub(super) max_control_line: i64,
     pub(super) max_payload: i64,
     pub(super) max_pending: i64,
@@ -147,7 +146,6 @@ impl Default for Draft {
                 ..TlsDraft::default()
             },
             max_connections: 65_536,
-            max_subscriptions: 0,
             max_control_line: 4096,
             max_payload: 1 << 20,
             max_pending: 64 << 20,

@@ -123,7 +123,7 @@ impl StoreLimits {
     pub(crate) fn lines(&self) -> Vec<String> {
         let mut lines = vec!["---------- Store Limits ----------".to_owned()];
         let channels = marked(
-            count(self.max_channels),
+            &count(self.max_channels),
             self.max_channels == DEFAULT_MAX_CHANNELS,
         );
         lines.push(format!("Channels:        {channels}"));
@@ -132,7 +132,7 @@ impl StoreLimits {
             shown(&self.general).into_iter().zip(shown(&DEFAULT_LIMITS))
         {
             let is_default = value == default;
-            lines.push(format!("  {name:<13}: {}", marked(value, is_default)));
+            lines.push(format!("  {name:<13}: {}", marked(&value, is_default)));
         }
         if !self.channels.is_empty() {
             lines.push("-------- List of Channels --------".to_owned());
@@ -216,7 +216,7 @@ fn shown(limits: &Limits) -> [(&'static str, String); 5] {
     ]
 }
 
-fn marked(value: String, is_default: bool) -> String {
+fn marked(value: &str, is_default: bool) -> String {
     format!("{value:>13}{}", if is_default { " *" } else { "" })
 }
 

@@ -179,7 +179,6 @@ const CORE: &[Setting] = settings! {
     [tlscacert] Tls [ca_file] Text(|d, v| d.tls.ca_file = v) "" "CA that client certificates are checked against";
     [] Tls [timeout] Duration(|d, v| d.tls.timeout_nanos = v) "2s" "";
     [] Core [max_connections max_conn] Number(|d, v| d.max_connections = v) "65536" "";
-    [] Core [max_subscriptions max_subs] Number(|d, v| d.max_subscriptions = v) "0" "";
     [] Core [max_control_line] Number(|d, v| d.max_control_line = v) "4096" "";
     [] Core [max_payload] Number(|d, v| d.max_payload = v) "1048576" "";
     [] Core [max_pending] Number(|d, v| d.max_pending = v) "67108864" "";
@@ -216,6 +215,7 @@ const CORE: &[Setting] = settings! {
     [] Core [trace_headers] Unused(Shape::Switch, SHORT_TRACE) "" "";
     [profile] Core [prof_port prof_block_rate] NotYet(Shape::Word, "there is no profiling port") "" "";
     [help_tls] Core [] Refused(Shape::Switch, "see -help") "" "";
+    [] Core [max_subscriptions max_subs] NotYet(Shape::Word, "the number of subscriptions is not limited yet") "" "";
     [] Core [max_sub_tokens] NotYet(Shape::Word, "the number of tokens is not limited yet") "" "";
     [] Core [lame_duck_duration lame_duck_grace_period] NotYet(Shape::Word, "there is no lame duck mode yet") "" "";
     [] Core [write_timeout] NotYet(Shape::Word, "a connection is closed when its write deadline passes") "" "";

@@ -140,8 +140,16 @@ fn flags_have_one_or_two_dashes_and_take_their_value_either_way() {
     assert_eq!(config.streaming.limits.general.max_msgs, 7);
     assert_eq!(config.streaming.hb_interval, Duration::from_secs(90));
     assert!(config.log.debug && !config.log.trace && !config.log.stan_debug);
-    assert!(matches!(config.store, StoreKind::File { dir } if dir == PathBuf::from("d")));
+    assert!(matches!(config.store, StoreKind::File { dir } if dir == *"d"));
     assert_eq!(run("-p -1").client.bind.port, 0);
+    let advertise = run("-client_advertise nats.example:4222")
+        .client
+        .advertise
+        .unwrap();
+    assert_eq!(
+        (advertise.host.as_str(), advertise.port),
+        ("nats.example", Some(4222))
+    );
 }
 
 #[test]
@@ -226,6 +234,10 @@ fn what_is_not_understood_on_the_command_line_is_refused_by_name() {
         (
             "--tlsverify --tlscert a --tlskey b",
             "TLS for clients needs -tlscacert (ca_file in the tls block)",
+        ),
+        (
+            "-client_advertise x:y",
+            "client_advertise \"x:y\" is not host or host:port",
         ),
         ("-hbi 0s", "hb_interval must be longer than 0s"),
         (
