@@ -1,12 +1,20 @@
 //! The program itself: flags, signals, exit codes.
 
 use std::{
+    future::ready,
+    io::{BufRead, BufReader},
     path::Path,
     process::{Child, Command, Output, Stdio},
     time::{Duration, Instant},
 };
 
+use sidecar::publish::read_meta;
+
 use crate::support::{eventually, next_serial};
+use certs::{
+    profile::Profile,
+    reload::{ClientTls, TlsFiles},
+};
 use rustix::process::{Pid, Signal, kill_process};
 
 fn sidecar(args: &[&str]) -> Command {
@@ -52,13 +60,50 @@ async fn usr1_renews_and_term_ends_within_a_second_with_success() {
     next_serial(&dir, &first).await;
     let asked = Instant::now();
     signal(&child, Signal::TERM);
-    let status = eventually("the end", || std::future::ready(child.try_wait().unwrap())).await;
+    let status = eventually("the end", || ready(child.try_wait().unwrap())).await;
     assert!(
         asked.elapsed() < Duration::from_secs(1),
         "{:?}",
         asked.elapsed()
     );
     assert_eq!(status.code(), Some(0));
+}
+
+/// Killed at any moment of a publication, the sidecar leaves a whole generation, and its successor
+/// goes on from there.
+#[tokio::test]
+async fn kill_at_any_moment_leaves_a_whole_generation() {
+    let root = tempfile::tempdir().unwrap();
+    let dir = root.path().join("tls");
+    for round in 0..20 {
+        let mut child = start(root.path());
+        // Before that the signal would have its usual effect.
+        let mut log = BufReader::new(child.stderr.take().unwrap());
+        let mut line = String::new();
+        while !line.contains("sidecar is running") {
+            line.clear();
+            assert!(
+                log.read_line(&mut line).unwrap() > 0,
+                "the sidecar has ended"
+            );
+        }
+        let begin = Instant::now();
+        while begin.elapsed() < Duration::from_millis(20 + round * 3) {
+            signal(&child, Signal::USR1);
+            tokio::time::sleep(Duration::from_micros(300)).await;
+        }
+        // The last link to be made; from then on the directory is whole at any moment.
+        let last_link = dir.join("meta.json");
+        eventually("the first generation", || {
+            ready(last_link.exists().then_some(()))
+        })
+        .await;
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let files = TlsFiles::in_dir(&dir, Profile::Client);
+        let leaf = ClientTls::with_certificate(files).unwrap().leaf().unwrap();
+        assert_eq!(leaf.serial_hex, read_meta(&dir).unwrap().serial);
+    }
 }
 
 #[test]
