@@ -7,7 +7,9 @@ use super::harness::{ACKS, World};
 use crate::{durable::FlushOutcome, streaming::EngineConfig};
 
 fn refused() -> FlushOutcome {
-    FlushOutcome::Refused { reason: "no room".into() }
+    FlushOutcome::Refused {
+        reason: "no room".into(),
+    }
 }
 
 #[test]
@@ -21,7 +23,11 @@ fn refused_messages_are_told_and_give_their_sequences_back() {
     let kept = world.publish("me", "foo", "kept");
     world.finish_flush(0, refused());
     world.flush_all();
-    let acks: Vec<_> = world.acks().into_iter().map(|ack| (ack.guid, ack.error)).collect();
+    let acks: Vec<_> = world
+        .acks()
+        .into_iter()
+        .map(|ack| (ack.guid, ack.error))
+        .collect();
     assert_eq!(acks, [(lost, "no room".to_owned()), (kept, String::new())]);
     assert_eq!(world.store.messages("foo")[2], (3, "kept".into()));
     assert_eq!(world.sequences(&sub), [1, 2, 3]);
@@ -33,7 +39,11 @@ fn changes_refused_along_with_messages_are_tried_again_alone() {
     world.connect("me");
     world.flushes_at_once = false;
     world.publish_unflushed("me", "foo", "x");
-    world.send_unflushed("_STAN.sub.test-cluster", "reply", &World::sub_request("me", "foo").encode_to_vec());
+    world.send_unflushed(
+        "_STAN.sub.test-cluster",
+        "reply",
+        &World::sub_request("me", "foo").encode_to_vec(),
+    );
     world.end_pass();
     world.finish_flush(0, refused());
     world.flush_all();
@@ -88,7 +98,10 @@ fn a_refused_subscription_leaves_no_trace_and_a_refused_resume_leaves_the_durabl
             world.finish_flush(0, refused());
             world.run();
             world.flushes_at_once = true;
-            assert_eq!(world.take_as::<SubscriptionResponse>("reply")[0].error, "no room");
+            assert_eq!(
+                world.take_as::<SubscriptionResponse>("reply")[0].error,
+                "no room"
+            );
         };
         refuse(&mut world);
         assert_eq!(world.engine.subscription_count(), 0);
@@ -116,13 +129,25 @@ fn a_foreign_tail_is_kept_and_ours_follows_it() {
     let first = world.publish("me", "foo", "ours");
     let second = world.publish("me", "foo", "ours too");
     let foreign = world.store.plant_row("foo", "foreign");
-    world.finish_flush(0, FlushOutcome::Foreign { last: vec![foreign] });
+    world.finish_flush(
+        0,
+        FlushOutcome::Foreign {
+            last: vec![foreign],
+        },
+    );
     assert!(world.take(ACKS).is_empty());
     world.flush_all();
     let guids: Vec<String> = world.acks().into_iter().map(|ack| ack.guid).collect();
     assert_eq!(guids, [first, second]);
     let stored: Vec<_> = world.store.messages("foo").into_iter().skip(2).collect();
-    assert_eq!(stored, [(3, "foreign".into()), (4, "ours".into()), (5, "ours too".into())]);
+    assert_eq!(
+        stored,
+        [
+            (3, "foreign".into()),
+            (4, "ours".into()),
+            (5, "ours too".into())
+        ]
+    );
     assert_eq!(world.sequences(&sub), [1, 2, 3, 4, 5]);
 }
 
@@ -133,7 +158,11 @@ fn a_deposed_engine_is_silent_and_listens_no_more() {
     let sub = world.subscribe_with("me", "foo", |_| {});
     world.flushes_at_once = false;
     world.publish("me", "foo", "x");
-    world.send("_STAN.discover.test-cluster", "reply", &World::connect_request("new").encode_to_vec());
+    world.send(
+        "_STAN.discover.test-cluster",
+        "reply",
+        &World::connect_request("new").encode_to_vec(),
+    );
     let lane = world.flights.iter().rposition(Option::is_some).unwrap();
     world.finish_flush(lane, FlushOutcome::Deposed);
     world.run();
@@ -166,7 +195,14 @@ fn stop_flushes_what_is_open_and_takes_nothing_more() {
     assert!(!world.engine.is_drained());
     world.flush_all();
     assert!(world.engine.is_drained());
-    assert_eq!(world.acks().into_iter().map(|ack| ack.guid).collect::<Vec<_>>(), [guid]);
+    assert_eq!(
+        world
+            .acks()
+            .into_iter()
+            .map(|ack| ack.guid)
+            .collect::<Vec<_>>(),
+        [guid]
+    );
     assert_eq!(world.store.subs("foo")[0].1, [1, 3]);
     assert_eq!(world.store.messages("foo").len(), 4);
 }
@@ -198,7 +234,9 @@ fn a_client_on_other_lanes_is_forgotten_after_its_subscriptions() {
         });
     }
     world.flushes_at_once = false;
-    let close = broker_proto::streaming::CloseRequest { client_id: "me".into() };
+    let close = broker_proto::streaming::CloseRequest {
+        client_id: "me".into(),
+    };
     world.send("_STAN.close.test-cluster", "closed", &close.encode_to_vec());
     while let Some(lane) = world.flights.iter().position(Option::is_some) {
         assert!(world.store.has_client("me") && world.take("closed").is_empty());

@@ -5,13 +5,19 @@ use crate::streaming::EngineConfig;
 
 #[test]
 fn no_more_channels_than_allowed() {
-    let config = EngineConfig { max_channels: 1, ..EngineConfig::default() };
+    let config = EngineConfig {
+        max_channels: 1,
+        ..EngineConfig::default()
+    };
     let mut world = World::with(config, 1);
     world.connect("me");
     world.publish_many("me", "foo", 1);
     let message = world.pub_msg("me", "bar", "x");
     assert_eq!(world.try_publish(&message).error, "too many channels");
-    assert_eq!(world.try_subscribe(&World::sub_request("me", "bar")).error, "too many channels");
+    assert_eq!(
+        world.try_subscribe(&World::sub_request("me", "bar")).error,
+        "too many channels"
+    );
     assert_eq!(world.engine.channel_count(), 1);
 }
 
@@ -24,7 +30,10 @@ fn no_more_subscriptions_than_allowed_but_resumes_do_not_count() {
         for (q_group, durable_name) in [("", ""), ("", "e"), ("q", ""), ("q", "d")] {
             let mut request = World::sub_request("me", "foo");
             (request.q_group, request.durable_name) = (q_group.into(), durable_name.into());
-            assert_eq!(world.try_subscribe(&request).error, "too many subscriptions per channel");
+            assert_eq!(
+                world.try_subscribe(&request).error,
+                "too many subscriptions per channel"
+            );
         }
     };
     refused(&mut world);
@@ -46,10 +55,18 @@ fn the_oldest_messages_go_by_count_in_small_and_large_flushes() {
         world.publish_unflushed("me", "foo", "x");
     }
     world.end_pass();
-    let stored: Vec<u64> = world.store.messages("foo").iter().map(|(sequence, _)| *sequence).collect();
+    let stored: Vec<u64> = world
+        .store
+        .messages("foo")
+        .iter()
+        .map(|(sequence, _)| *sequence)
+        .collect();
     assert_eq!(stored, [116, 117, 118, 119, 120]);
     let status = world.engine.channel("foo").unwrap();
-    assert_eq!((status.first.0, status.last.0, status.messages), (116, 120, 5));
+    assert_eq!(
+        (status.first.0, status.last.0, status.messages),
+        (116, 120, 5)
+    );
     world.restart();
     world.publish_many("me", "foo", 1);
     assert_eq!(world.store.messages("foo").len(), 5);

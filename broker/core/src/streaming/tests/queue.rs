@@ -76,7 +76,10 @@ fn durable_and_plain_groups_of_one_name_are_two() {
         (request.durable_name, request.inbox) = ("d".into(), "durable".into());
     });
     world.publish("a", "foo", "x");
-    assert_eq!((world.sequences(&plain), world.sequences(&durable)), (vec![1], vec![1]));
+    assert_eq!(
+        (world.sequences(&plain), world.sequences(&durable)),
+        (vec![1], vec![1])
+    );
 }
 
 #[test]
@@ -120,7 +123,12 @@ fn an_unacked_message_goes_to_the_other_member_and_the_count_goes_along() {
     for _ in 0..4 {
         world.advance_secs(1);
         for sub in [&first, &second] {
-            counts.extend(world.messages(sub).iter().map(|message| message.redelivery_count));
+            counts.extend(
+                world
+                    .messages(sub)
+                    .iter()
+                    .map(|message| message.redelivery_count),
+            );
         }
     }
     assert_eq!(counts, [1, 2, 3, 4]);
@@ -150,7 +158,10 @@ fn a_stalled_member_freed_by_anothers_ack_waits_for_its_own_word() {
     world.publish_many("a", "foo", 1);
     let second = join(&mut world, "b", one);
     world.advance_secs(1);
-    assert_eq!((world.sequences(&first), world.sequences(&second)), (vec![1], vec![-1]));
+    assert_eq!(
+        (world.sequences(&first), world.sequences(&second)),
+        (vec![1], vec![-1])
+    );
     world.ack(&first, 1);
     world.publish_many("a", "foo", 2);
     world.ack(&second, 77);
@@ -232,7 +243,10 @@ fn a_durable_group_without_members_keeps_position_and_pending_for_anyone() {
     world.ack(&sub, 2);
     world.close("a");
     let (shadow, pending) = &world.store.subs("foo")[0];
-    assert_eq!((&*shadow.client_id, &*shadow.q_group, shadow.last_sent), ("", "d:q", 4));
+    assert_eq!(
+        (&*shadow.client_id, &*shadow.q_group, shadow.last_sent),
+        ("", "d:q", 4)
+    );
     assert_eq!(*pending, [1, 3, 4]);
     world.publish_many("b", "foo", 1);
     let sub = join_durable(&mut world, "b");
@@ -272,7 +286,11 @@ fn the_position_survives_when_the_member_that_was_furthest_leaves() {
             world.ack(sub, sequence.unsigned_abs());
         }
     }
-    let furthest = world.engine.subscriptions("foo").max_by_key(|sub| sub.last_sent).unwrap();
+    let furthest = world
+        .engine
+        .subscriptions("foo")
+        .max_by_key(|sub| sub.last_sent)
+        .unwrap();
     let furthest = furthest.client_id.to_owned();
     let leaver = members.iter().find(|sub| sub.client == furthest).unwrap();
     world.sub_close(leaver);
@@ -288,7 +306,10 @@ fn the_position_survives_when_the_member_that_was_furthest_leaves() {
 
 #[test]
 fn members_of_a_failing_client_are_passed_over_while_another_is_there() {
-    let config = EngineConfig { heartbeat_interval: Duration::from_secs(1), ..EngineConfig::default() };
+    let config = EngineConfig {
+        heartbeat_interval: Duration::from_secs(1),
+        ..EngineConfig::default()
+    };
     let mut world = World::with(config, 1);
     world.connect("dead");
     world.connect("live");

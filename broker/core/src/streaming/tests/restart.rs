@@ -33,7 +33,10 @@ fn clients_and_subscriptions_go_on_without_doing_anything() {
     for sub in &subs {
         assert_eq!(world.sequences(sub), [3]);
     }
-    let ping = Ping { conn_id: "conn-me".into() }.encode_to_vec();
+    let ping = Ping {
+        conn_id: "conn-me".into(),
+    }
+    .encode_to_vec();
     world.send("_STAN.discover.test-cluster.pings", "pong", &ping);
     assert_eq!(world.take("pong"), [b"".as_slice()]);
 }
@@ -49,7 +52,10 @@ fn a_backlog_goes_on_as_acks_come() {
     assert!(world.sequences(&sub).is_empty());
     for sequence in 1..=4 {
         world.ack(&sub, sequence);
-        assert_eq!(world.sequences(&sub), [i64::try_from(sequence).unwrap() + 2]);
+        assert_eq!(
+            world.sequences(&sub),
+            [i64::try_from(sequence).unwrap() + 2]
+        );
     }
 }
 
@@ -67,7 +73,13 @@ fn pending_messages_come_again_when_due_by_their_timestamp_and_counted_anew() {
     world.advance_secs(3);
     world.restart();
     let again = world.messages(&sub);
-    assert_eq!(again.iter().map(|m| (m.sequence, m.redelivery_count)).collect::<Vec<_>>(), [(1, 1)]);
+    assert_eq!(
+        again
+            .iter()
+            .map(|m| (m.sequence, m.redelivery_count))
+            .collect::<Vec<_>>(),
+        [(1, 1)]
+    );
     world.advance_secs(6);
     assert!(world.sequences(&sub).is_empty());
     world.advance_secs(1);
@@ -142,11 +154,17 @@ fn a_message_redelivered_to_another_member_is_pending_there() {
     world.publish_many("a", "foo", 1);
     let second = world.subscribe_with("b", "foo", member);
     world.advance_secs(1);
-    assert_eq!((world.sequences(&first), world.sequences(&second)), (vec![1], vec![-1]));
+    assert_eq!(
+        (world.sequences(&first), world.sequences(&second)),
+        (vec![1], vec![-1])
+    );
     world.advance(std::time::Duration::from_millis(500));
     world.restart();
     world.advance(std::time::Duration::from_millis(100));
-    assert_eq!((world.sequences(&first), world.sequences(&second)), (vec![], vec![-1]));
+    assert_eq!(
+        (world.sequences(&first), world.sequences(&second)),
+        (vec![], vec![-1])
+    );
     world.ack(&second, 1);
     world.restart();
     world.advance_secs(10);
@@ -167,7 +185,12 @@ fn subscriptions_of_unknown_clients_are_dropped_and_durables_go_offline() {
     world.crash();
     assert_eq!(world.engine.take_notices().len(), 1);
     assert_eq!(world.store.subs("foo").len(), 1);
-    assert!(world.engine.subscriptions("foo").all(|sub| sub.is_offline && sub.durable_name == "d"));
+    assert!(
+        world
+            .engine
+            .subscriptions("foo")
+            .all(|sub| sub.is_offline && sub.durable_name == "d")
+    );
     world.crash();
     assert!(world.engine.take_notices().is_empty());
 }
@@ -229,7 +252,10 @@ fn an_unusual_ack_inbox_is_honoured() {
     world.ack(&sub, 1);
     assert_eq!(world.sequences(&sub), [2]);
     assert_eq!(world.sub_close(&sub), "");
-    assert!(world.store.subs("foo")[0].0.is_closed, "durable by its name alone");
+    assert!(
+        world.store.subs("foo")[0].0.is_closed,
+        "durable by its name alone"
+    );
 }
 
 #[test]
@@ -251,15 +277,23 @@ fn persisted_subjects_win_and_another_cluster_id_is_refused() {
     world.restart();
     world.connect("me");
     let recovered = world.store.recover();
-    let config = EngineConfig { cluster_id: "other".into(), ..EngineConfig::default() };
+    let config = EngineConfig {
+        cluster_id: "other".into(),
+        ..EngineConfig::default()
+    };
     let refused = Engine::new(config, recovered, 1, 1, world.clock.now()).unwrap_err();
-    let expected =
-        "cluster ID \"other\" does not match recovered value of \"test-cluster\"";
+    let expected = "cluster ID \"other\" does not match recovered value of \"test-cluster\"";
     assert_eq!(refused.to_string(), expected);
     for cluster_id in ["", "a b"] {
-        let config = EngineConfig { cluster_id: cluster_id.into(), ..EngineConfig::default() };
+        let config = EngineConfig {
+            cluster_id: cluster_id.into(),
+            ..EngineConfig::default()
+        };
         let refused = Engine::new(config, Recovered::default(), 1, 1, world.clock.now());
-        assert_eq!(refused.unwrap_err(), StartError::InvalidClusterId(cluster_id.into()));
+        assert_eq!(
+            refused.unwrap_err(),
+            StartError::InvalidClusterId(cluster_id.into())
+        );
     }
 }
 

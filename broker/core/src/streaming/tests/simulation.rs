@@ -48,19 +48,38 @@ impl Reader {
         let (client, channel) = (["x", "y"][number % 2], CHANNELS[number / 2 % 3]);
         let request = SubscriptionRequest {
             inbox: format!("in.{number}"),
-            q_group: if number < 6 { String::new() } else { "q".into() },
+            q_group: if number < 6 {
+                String::new()
+            } else {
+                "q".into()
+            },
             durable_name: "d".into(),
             ack_wait_in_secs: 1 + i32::try_from(number % 2).unwrap(),
             max_in_flight: [3, 50][number / 2 % 2],
             ..World::sub_request(client, channel)
         };
-        Self { request, ack_inbox: None, is_asked: false, outstanding: BTreeSet::new(), highest: 0 }
+        Self {
+            request,
+            ack_inbox: None,
+            is_asked: false,
+            outstanding: BTreeSet::new(),
+            highest: 0,
+        }
     }
 
     /// Those who share a position: one durable, or one group.
     fn position(&self) -> (String, String) {
-        let SubscriptionRequest { client_id, subject, q_group, .. } = &self.request;
-        let owner = if q_group.is_empty() { client_id } else { q_group };
+        let SubscriptionRequest {
+            client_id,
+            subject,
+            q_group,
+            ..
+        } = &self.request;
+        let owner = if q_group.is_empty() {
+            client_id
+        } else {
+            q_group
+        };
         (owner.clone(), subject.clone())
     }
 }
@@ -126,28 +145,48 @@ impl Storm {
     fn ack(&mut self) {
         let at = self.dice.below(self.readers.len());
         let reader = &mut self.readers[at];
-        let Some(ack_inbox) = reader.ack_inbox.clone() else { return };
+        let Some(ack_inbox) = reader.ack_inbox.clone() else {
+            return;
+        };
         for _ in 0..=self.dice.below(6) {
-            let Some(sequence) = reader.outstanding.pop_first() else { return };
-            let ack = Ack { subject: reader.request.subject.clone(), sequence }.encode_to_vec();
+            let Some(sequence) = reader.outstanding.pop_first() else {
+                return;
+            };
+            let ack = Ack {
+                subject: reader.request.subject.clone(),
+                sequence,
+            }
+            .encode_to_vec();
             self.world.send_unflushed(&ack_inbox, "", &ack);
         }
     }
 
     fn finish_flush(&mut self) {
-        let Some(lane) = self.world.flights.iter().position(Option::is_some) else { return };
-        let rows = self.world.flights[lane].as_ref().map_or(0, |batch| batch.rows.len());
+        let Some(lane) = self.world.flights.iter().position(Option::is_some) else {
+            return;
+        };
+        let rows = self.world.flights[lane]
+            .as_ref()
+            .map_or(0, |batch| batch.rows.len());
         let outcome = match self.dice.below(20) {
-            0 if rows > 0 => FlushOutcome::Refused { reason: "refused".into() },
+            0 if rows > 0 => FlushOutcome::Refused {
+                reason: "refused".into(),
+            },
             1 if rows > 0 => {
                 let row = self.world.flights[lane].as_ref().unwrap().rows[0];
-                let channel = self.world.engine.channels().find(|channel| channel.id == row.channel);
+                let channel = self
+                    .world
+                    .engine
+                    .channels()
+                    .find(|channel| channel.id == row.channel);
                 let channel = channel.unwrap().name.to_owned();
                 if self.world.store.channel(&channel).is_none() {
                     return;
                 }
                 self.foreign += 1;
-                FlushOutcome::Foreign { last: vec![self.world.store.plant_row(&channel, "foreign")] }
+                FlushOutcome::Foreign {
+                    last: vec![self.world.store.plant_row(&channel, "foreign")],
+                }
             }
             _ => FlushOutcome::Stored,
         };
@@ -167,19 +206,35 @@ impl Storm {
 
     fn subscribe(&mut self) {
         let at = self.dice.below(self.readers.len());
+        self.ask(at);
+    }
+
+    /// Subscribes if that has not been done.
+    fn ask(&mut self, at: usize) {
         if !std::mem::replace(&mut self.readers[at].is_asked, true) {
             let request = self.readers[at].request.encode_to_vec();
-            self.world.send("_STAN.sub.test-cluster", &format!("sub.{at}"), &request);
+            self.world
+                .send("_STAN.sub.test-cluster", &format!("sub.{at}"), &request);
         }
     }
 
     fn end_subscription(&mut self) {
         let at = self.dice.below(self.readers.len());
         let reader = &mut self.readers[at];
-        let Some(inbox) = reader.ack_inbox.take() else { return };
-        let SubscriptionRequest { client_id, subject, .. } = reader.request.clone();
-        let request = UnsubscribeRequest { client_id, subject, inbox, ..Default::default() };
-        self.world.send("_STAN.subclose.test-cluster", "", &request.encode_to_vec());
+        let Some(inbox) = reader.ack_inbox.take() else {
+            return;
+        };
+        let SubscriptionRequest {
+            client_id, subject, ..
+        } = reader.request.clone();
+        let request = UnsubscribeRequest {
+            client_id,
+            subject,
+            inbox,
+            ..Default::default()
+        };
+        self.world
+            .send("_STAN.subclose.test-cluster", "", &request.encode_to_vec());
         self.forget(at);
     }
 
@@ -193,8 +248,11 @@ impl Storm {
 
     fn close_client(&mut self) {
         let id = ["x", "y"][self.dice.below(2)];
-        let close = broker_proto::streaming::CloseRequest { client_id: id.into() };
-        self.world.send("_STAN.close.test-cluster", "", &close.encode_to_vec());
+        let close = broker_proto::streaming::CloseRequest {
+            client_id: id.into(),
+        };
+        self.world
+            .send("_STAN.close.test-cluster", "", &close.encode_to_vec());
         self.observe();
         for at in 0..self.readers.len() {
             if self.readers[at].request.client_id == id {
@@ -225,15 +283,16 @@ impl Storm {
         for at in 0..self.readers.len() {
             self.readers[at].highest = 0;
             let ack_inbox = self.readers[at].ack_inbox.clone().unwrap_or_default();
-            let subs = self.world.engine.subscriptions(&self.readers[at].request.subject);
-            let is_known = subs.into_iter().any(|sub| !sub.is_offline && sub.ack_inbox == ack_inbox.as_bytes());
+            let subs = self
+                .world
+                .engine
+                .subscriptions(&self.readers[at].request.subject);
+            let is_known = subs
+                .into_iter()
+                .any(|sub| !sub.is_offline && sub.ack_inbox == ack_inbox.as_bytes());
             if !is_known {
                 self.forget(at);
             }
-        }
-        for sent in self.sent.values_mut().filter(|sent| !sent.2) {
-            // Never answered: stored or not, nobody was promised anything.
-            sent.2 = false;
         }
     }
 
@@ -245,7 +304,10 @@ impl Storm {
             } else if let Some(at) = subject.strip_prefix("sub.") {
                 self.observe_response(at.parse().unwrap(), &payload);
             } else if let Some(at) = subject.strip_prefix("in.") {
-                self.observe_message(at.parse().unwrap(), &MsgProto::decode(&payload[..]).unwrap());
+                self.observe_message(
+                    at.parse().unwrap(),
+                    &MsgProto::decode(&payload[..]).unwrap(),
+                );
             }
         }
     }
@@ -256,7 +318,10 @@ impl Storm {
         if ack.error.is_empty() {
             *is_acked = true;
             let stored = self.world.store.messages(channel);
-            assert!(stored.iter().rev().any(|(_, stored)| stored == data), "acked and not durable");
+            assert!(
+                stored.iter().rev().any(|(_, stored)| stored == data),
+                "acked and not durable"
+            );
         }
     }
 
@@ -268,15 +333,37 @@ impl Storm {
         }
         if response.error.is_empty() {
             reader.ack_inbox = Some(response.ack_inbox);
-        } else {
-            reader.is_asked = false;
+            return;
         }
+        // An end that a crash undid, say: done again by the delivery inbox, as clients do.
+        reader.is_asked = false;
+        let SubscriptionRequest {
+            client_id,
+            subject,
+            inbox,
+            ..
+        } = reader.request.clone();
+        let request = UnsubscribeRequest {
+            client_id,
+            subject,
+            inbox,
+            ..Default::default()
+        };
+        let payload = request.encode_to_vec();
+        self.world
+            .send_unflushed("_STAN.subclose.test-cluster", "", &payload);
     }
 
     fn observe_message(&mut self, at: usize, message: &MsgProto) {
         let stored = self.world.store.messages(&message.subject);
-        let found = stored.iter().find(|(sequence, _)| *sequence == message.sequence);
-        assert_eq!(found.map(|(_, data)| data), Some(&message.data), "only durable messages are sent");
+        let found = stored
+            .iter()
+            .find(|(sequence, _)| *sequence == message.sequence);
+        assert_eq!(
+            found.map(|(_, data)| data),
+            Some(&message.data),
+            "only durable messages are sent"
+        );
         let reader = &mut self.readers[at];
         assert_eq!(reader.request.subject, message.subject);
         if !message.redelivered {
@@ -285,7 +372,10 @@ impl Storm {
         }
         reader.outstanding.insert(message.sequence);
         let position = reader.position();
-        self.received.entry(position).or_default().insert(message.sequence);
+        self.received
+            .entry(position)
+            .or_default()
+            .insert(message.sequence);
     }
 
     /// Everything works from now on, and readers ack all they get.
@@ -299,19 +389,15 @@ impl Storm {
         self.world.flush_all();
         self.world.flushes_at_once = true;
         self.observe();
-        for at in 0..self.readers.len() {
-            let reader = &mut self.readers[at];
-            if reader.ack_inbox.is_none() && !reader.is_asked {
-                reader.is_asked = true;
-                let request = reader.request.encode_to_vec();
-                self.world.send("_STAN.sub.test-cluster", &format!("sub.{at}"), &request);
-            }
-        }
         for _ in 0..400 {
+            for at in 0..self.readers.len() {
+                self.ask(at);
+            }
             self.observe();
             for at in 0..self.readers.len() {
-                self.readers[at].outstanding.iter().count();
-                while !self.readers[at].outstanding.is_empty() && self.readers[at].ack_inbox.is_some() {
+                while !self.readers[at].outstanding.is_empty()
+                    && self.readers[at].ack_inbox.is_some()
+                {
                     self.ack_all(at);
                 }
             }
@@ -324,7 +410,11 @@ impl Storm {
         let reader = &mut self.readers[at];
         let ack_inbox = reader.ack_inbox.clone().unwrap();
         for sequence in std::mem::take(&mut reader.outstanding) {
-            let ack = Ack { subject: reader.request.subject.clone(), sequence }.encode_to_vec();
+            let ack = Ack {
+                subject: reader.request.subject.clone(),
+                sequence,
+            }
+            .encode_to_vec();
             self.world.send_unflushed(&ack_inbox, "", &ack);
         }
         self.world.end_pass();
@@ -334,7 +424,10 @@ impl Storm {
     fn judge(&self) {
         for (channel, data, _) in self.sent.values().filter(|sent| sent.2) {
             let stored = self.world.store.messages(channel);
-            assert!(stored.iter().any(|(_, stored)| stored == data), "an acked message is missing");
+            assert!(
+                stored.iter().any(|(_, stored)| stored == data),
+                "an acked message is missing"
+            );
         }
         for reader in &self.readers {
             let stored = self.world.store.messages(&reader.request.subject);
@@ -342,7 +435,9 @@ impl Storm {
             for (sequence, _) in &stored {
                 assert!(
                     received.is_some_and(|received| received.contains(sequence)),
-                    "{:?} misses {sequence} of {}", reader.position(), stored.len()
+                    "{:?} misses {sequence} of {}",
+                    reader.position(),
+                    stored.len()
                 );
             }
         }
