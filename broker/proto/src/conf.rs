@@ -217,8 +217,8 @@ impl PartialEq for Entry {
     }
 }
 
-/// Keys in the order of their first appearance. Of equal keys the last one won; keys that differ
-/// by case only are kept apart, since a map may be keyed by channel names.
+/// Keys in the order written. Of equal keys only the last one is left; keys that differ by case only
+/// are kept apart, since a map may be keyed by channel names.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Map {
     entries: Vec<Entry>,
@@ -258,17 +258,14 @@ impl Map {
     }
 
     fn put(&mut self, key: String, at: Position, value: Value) {
-        if let Some(entry) = self.entries.iter_mut().find(|entry| entry.key == key) {
-            entry.at = at;
-            entry.value = value;
-        } else {
-            self.entries.push(Entry {
-                key,
-                at,
-                value,
-                referenced: false,
-            });
-        }
+        let earlier = self.entries.iter().position(|entry| entry.key == key);
+        let referenced = earlier.is_some_and(|index| self.entries.remove(index).referenced);
+        self.entries.push(Entry {
+            key,
+            at,
+            value,
+            referenced,
+        });
     }
 }
 

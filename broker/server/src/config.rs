@@ -189,8 +189,8 @@ pub(crate) enum ConfigError {
     FlagArgument(String),
     #[error("invalid value for flag -{name}: {reason}")]
     FlagValue { name: String, reason: String },
-    #[error("bad flag syntax: {0}")]
-    FlagSyntax(String),
+    #[error("bad flag syntax: a flag without a name")]
+    FlagSyntax,
     /// Wording of nats-server.
     #[error("unrecognized command: {0:?}")]
     UnknownCommand(String),
@@ -235,6 +235,12 @@ pub(crate) fn read(args: &[String], variables: Variables<'_>) -> Result<Command,
     };
     let mut draft = Draft::default();
     let mut warnings = std::mem::take(&mut flags.warnings);
+    if !given.sql_source.is_empty() {
+        warnings.push(format!(
+            "the value of flag -sql_source can be seen by every process of this machine; \
+             {SQL_SOURCE_VARIABLE} or the -sc file keep it private"
+        ));
+    }
     let mut files = Vec::new();
     for (path, role) in roles {
         files.push(file::load(

@@ -83,7 +83,7 @@ pub(super) fn read(args: &[String]) -> Result<Request, ConfigError> {
             None => (name, None),
         };
         match name {
-            "" => return Err(ConfigError::FlagSyntax(word.clone())),
+            "" => return Err(ConfigError::FlagSyntax),
             "h" | "help" => return Ok(Request::Help),
             "v" | "version" => return Ok(Request::Version),
             _ => {}
@@ -111,7 +111,17 @@ fn positional(word: &str) -> Result<Request, ConfigError> {
     match word {
         "help" => Ok(Request::Help),
         "version" => Ok(Request::Version),
-        _ => Err(ConfigError::UnknownCommand(word.to_owned())),
+        _ => Err(ConfigError::UnknownCommand(shown(word))),
+    }
+}
+
+/// A word that stands where it should not may be the rest of an unquoted database source.
+fn shown(word: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+    if word.bytes().all(plain) {
+        word.to_owned()
+    } else {
+        "...".to_owned()
     }
 }
 

@@ -185,7 +185,11 @@ fn what_is_not_understood_on_the_command_line_is_refused_by_name() {
             "invalid value for flag -SD: \"maybe\" is not a boolean",
         ),
         ("---p 1", "unknown flag --p, did you mean \"p\"?"),
-        ("-=1", "bad flag syntax: -=1"),
+        ("-=1", "bad flag syntax: a flag without a name"),
+        (
+            "-sql_source host=x password=y",
+            "unrecognized command: \"...\"",
+        ),
         ("-D true", "unrecognized command: \"true\""),
         ("start", "unrecognized command: \"start\""),
         ("-- -D", "unrecognized command: \"-D\""),
