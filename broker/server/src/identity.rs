@@ -1,4 +1,5 @@
-//! The server's id: an nkey public key of type server, as `INFO` shows it.
+//! Names this process gives itself: the server's id, an nkey public key of type server, as `INFO`
+//! shows it, and the streaming server's id, a NUID.
 
 use rustls::crypto::SecureRandom;
 
@@ -18,6 +19,20 @@ pub(crate) fn server_id(
     let crc = crc16(&key[..33]);
     key[33..].copy_from_slice(&crc.to_le_bytes());
     Ok(base32(&key))
+}
+
+/// A new id of a streaming server: 22 characters, as NUIDs have.
+///
+/// # Errors
+/// The system has no random numbers to give.
+pub(crate) fn streaming_id(
+    random: &dyn SecureRandom,
+) -> Result<String, rustls::crypto::GetRandomFailed> {
+    const ALPHABET: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+    let mut bytes = [0; 22];
+    random.fill(&mut bytes)?;
+    let places = bytes.iter().map(|byte| usize::from(*byte) % ALPHABET.len());
+    Ok(places.map(|place| char::from(ALPHABET[place])).collect())
 }
 
 /// CRC-16/XMODEM, which nkeys use.

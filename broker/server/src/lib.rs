@@ -1,5 +1,7 @@
 //! NATS server and NATS Streaming server in one process.
 
+mod assemble;
+mod banner;
 mod config;
 mod connection;
 mod drive;
@@ -9,10 +11,17 @@ mod internal;
 mod launch;
 mod listener;
 mod mailbox;
+mod metrics;
+mod monitor;
 mod output;
+mod process_files;
+mod run;
 mod stats;
+mod streaming;
 mod timers;
 mod transport;
-mod worker;
 #[cfg(test)]
 mod wire;
+mod worker;
+
+pub use run::run;

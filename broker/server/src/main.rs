@@ -1,2 +1,5 @@
-//! Placeholder.
-fn main() {}
+//! `stanchion-broker`: see the library.
+
+fn main() -> std::process::ExitCode {
+    broker_server::run()
+}

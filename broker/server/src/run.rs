@@ -1,0 +1,231 @@
+//! From the command line to a serving broker, and back to an exit code.
+//!
+//! The main thread holds signals, monitoring and metrics; the workers hold everything that moves
+//! messages. A stop goes from the inside out: the engine flushes and gives the store back, then the
+//! core flushes and closes connections, then monitoring ends.
+
+use std::{process::ExitCode, rc::Rc, sync::Arc};
+
+use anyhow::Context;
+use broker_core::streaming::EngineConfig;
+use certs::reload::ServerTls;
+use futures_util::FutureExt;
+use tokio::{
+    net::TcpListener,
+    sync::{oneshot, watch},
+    task::spawn_local,
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    assemble, banner,
+    config::{self, Bind, Command, Config, StoreKind},
+    identity,
+    launch::{Core, MakeInternal, NATS_VERSION, TlsHandle},
+    metrics,
+    monitor::{Facts, Identity, Monitor},
+    process_files,
+    streaming::{BrokerFigures, Ownership, QueryDesk, Shared, StreamingService, query, supervise},
+};
+
+/// Runs the program: 0 after a requested stop, 1 with one line on standard error otherwise.
+#[must_use]
+pub fn run() -> ExitCode {
+    let args: Vec<_> = std::env::args().skip(1).collect();
+    let config = match config::read(&args, &|name| std::env::var(name).ok()) {
+        Ok(Command::Run(config)) => config,
+        Ok(Command::Print(text)) => {
+            print!("{text}");
+            return ExitCode::SUCCESS;
+        }
+        Ok(Command::Valid { text, warnings }) => {
+            for warning in warnings {
+                eprintln!("stanchion-broker: {warning}");
+            }
+            eprintln!("{text}");
+            return ExitCode::SUCCESS;
+        }
+        Err(error) => return failed(&error.into()),
+    };
+    match start(*config) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => failed(&error),
+    }
+}
+
+fn failed(error: &anyhow::Error) -> ExitCode {
+    eprintln!("stanchion-broker: {error:#}");
+    ExitCode::FAILURE
+}
+
+fn start(config: Config) -> anyhow::Result<()> {
+    if let Some(path) = &config.log.file {
+        process_files::log_to(path)?;
+    }
+    deploy_runtime::init_logging(deploy_runtime::LogFormat::Nats, &config.log.filter())?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("starting the runtime")?;
+    runtime.block_on(serve(config))
+}
+
+/// The streaming side as the main thread sees it.
+struct Streaming {
+    ownership: watch::Receiver<Ownership>,
+    /// How supervision ended: an error only where the broker cannot go on.
+    ended: oneshot::Receiver<anyhow::Result<()>>,
+}
+
+async fn serve(config: Config) -> anyhow::Result<()> {
+    let stop = deploy_runtime::shutdown_on_signals()?;
+    // The core outlives the engine, so that last answers still leave.
+    let core_stop = CancellationToken::new();
+    let tasks = TaskTracker::new();
+
+    let tls = config
+        .client
+        .tls
+        .as_ref()
+        .map(assemble::server_tls)
+        .transpose()?;
+    if let Some(tls) = &tls {
+        tasks.spawn(Arc::clone(tls).watch(core_stop.clone()));
+    }
+    let monitor_socket = listen(config.monitor.as_ref()).await?;
+    let metrics_socket = listen(config.metrics.as_ref()).await?;
+
+    let (query, desk) = query();
+    let (make_internal, streaming) = streaming(&config, desk, stop.clone());
+    let core_config = assemble::core_config(&config.client);
+    let mut core = Core::start(core_config, tls.map(tls_handle), make_internal, &core_stop)?;
+
+    let identity = identify(&config, &core, monitor_socket.as_ref())?;
+    banner::starting(&config, &identity.streaming_id);
+    banner::nats_starting(
+        identity.nats_version,
+        &identity.server_name,
+        &identity.server_id,
+    );
+    banner::limits(&config.streaming.limits);
+    core.accepting().await?;
+    banner::listening(core.address(), config.client.tls.is_some());
+
+    let monitor_address = identity.monitor;
+    let figures = BrokerFigures {
+        stats: core.stats(),
+        query,
+        ownership: streaming.ownership,
+        stopping: stop.clone(),
+    };
+    let facts = Facts::new(&config, identity);
+    let monitor = Monitor::new(facts, Box::new(figures));
+    if let Some(socket) = monitor_socket {
+        banner::monitoring(socket.local_addr()?);
+        tasks.spawn(Arc::clone(&monitor).serve(socket, core_stop.clone()));
+    }
+    if let Some(socket) = metrics_socket {
+        banner::metrics(socket.local_addr()?);
+        tasks.spawn(metrics::serve(monitor, socket, core_stop.clone()));
+    }
+    let files = &config.process_files;
+    let _pid_file = files
+        .pid_file
+        .as_deref()
+        .map(process_files::write_pid)
+        .transpose()?;
+    let _ports_file = files
+        .ports_file_dir
+        .as_deref()
+        .map(|dir| process_files::write_ports(dir, core.address(), monitor_address))
+        .transpose()?;
+    banner::nats_ready();
+
+    let outcome = tokio::select! {
+        outcome = streaming.ended => outcome.context("streaming ended unexpectedly").flatten(),
+        lost = core.ended() => lost.map_err(Into::into),
+    };
+    banner::shutting_down();
+    core_stop.cancel();
+    core.ended().await?;
+    tasks.close();
+    tasks.wait().await;
+    banner::exiting();
+    outcome
+}
+
+/// What worker 0 needs to bring the streaming side up on its own thread.
+fn streaming(
+    config: &Config,
+    desk: QueryDesk,
+    stop: CancellationToken,
+) -> (MakeInternal, Streaming) {
+    let engine: EngineConfig = assemble::engine_config(&config.streaming);
+    let kind = config.store.clone();
+    let (state, ownership) = watch::channel(Ownership::None);
+    let (ended_sender, ended) = oneshot::channel();
+    let make: MakeInternal = Box::new(move |worker| {
+        async move {
+            let store = match assemble::store(&kind, &engine.cluster_id) {
+                Ok(store) => store,
+                Err(error) => {
+                    // The main thread may have given up already.
+                    let _ = ended_sender.send(Err(error.into()));
+                    return None;
+                }
+            };
+            let shared = Shared::new(store, worker);
+            spawn_local(desk.answer(Rc::clone(&shared)));
+            let service = StreamingService::new(Rc::clone(&shared));
+            spawn_local(async move {
+                let outcome = supervise(shared, engine, state, stop).await;
+                let _ = ended_sender.send(outcome);
+            });
+            Some(Box::new(service) as Box<dyn crate::internal::Internal>)
+        }
+        .boxed_local()
+    });
+    (make, Streaming { ownership, ended })
+}
+
+fn tls_handle(tls: Arc<ServerTls>) -> TlsHandle {
+    Arc::new(move || tls.current())
+}
+
+fn identify(
+    config: &Config,
+    core: &Core,
+    monitor: Option<&TcpListener>,
+) -> anyhow::Result<Identity> {
+    let server_id = core.server_id().to_owned();
+    let provider = rustls::crypto::aws_lc_rs::default_provider();
+    Ok(Identity {
+        server_name: config
+            .client
+            .server_name
+            .clone()
+            .unwrap_or_else(|| server_id.clone()),
+        streaming_id: identity::streaming_id(provider.secure_random)
+            .map_err(|_| anyhow::anyhow!("the system gives no random numbers"))?,
+        server_id,
+        nats_version: NATS_VERSION,
+        store: match config.store {
+            StoreKind::Memory => "MEMORY",
+            StoreKind::File { .. } => "FILE",
+            StoreKind::Sql { .. } => "SQL",
+        },
+        client: core.address(),
+        monitor: monitor.map(TcpListener::local_addr).transpose()?,
+        workers: core.workers(),
+    })
+}
+
+async fn listen(bind: Option<&Bind>) -> anyhow::Result<Option<TcpListener>> {
+    let Some(Bind { host, port }) = bind else {
+        return Ok(None);
+    };
+    let socket = TcpListener::bind((host.as_str(), *port)).await;
+    socket
+        .with_context(|| format!("unable to listen on {host}:{port}"))
+        .map(Some)
+}

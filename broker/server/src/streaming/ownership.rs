@@ -1,0 +1,128 @@
+//! Who serves: activation, stand-by, stepping down, and the orderly end.
+
+use std::{rc::Rc, time::Duration};
+
+use broker_core::{
+    durable::Recovered,
+    streaming::{Engine, EngineConfig},
+};
+use broker_store::{Activation, StoreError};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tracing::{error, warn};
+
+use super::driver::{Shared, now};
+use crate::banner;
+
+/// Pause between two attempts to become the owner. Short against the 4.5 s that a taker watches an
+/// owner's tick, long against the cost of one look.
+const RETRY: Duration = Duration::from_millis(500);
+
+/// What this process is to the store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ownership {
+    /// Not yet tried, or ended.
+    None,
+    Standby,
+    Active,
+}
+
+/// Serves whenever the store can be owned, until the token is cancelled. Ends with an error only
+/// where trying again cannot help.
+pub(crate) async fn supervise(
+    shared: Rc<Shared>,
+    config: EngineConfig,
+    state: watch::Sender<Ownership>,
+    token: CancellationToken,
+) -> anyhow::Result<()> {
+    let mut told_holder = String::new();
+    loop {
+        let activation = tokio::select! {
+            () = token.cancelled() => break,
+            activation = shared.store.activate() => activation,
+        };
+        match activation {
+            Ok(Activation::Active(recovered)) => {
+                told_holder.clear();
+                serve(&shared, &config, recovered, &state, &token).await?;
+            }
+            Ok(Activation::Standby { holder }) => {
+                if state.send_replace(Ownership::Standby) != Ownership::Standby
+                    || holder != told_holder
+                {
+                    banner::standby(&holder);
+                    told_holder = holder;
+                }
+            }
+            Err(error @ (StoreError::Config(_) | StoreError::Corrupt(_))) => {
+                return Err(error.into());
+            }
+            Err(error) => error!("unable to open the store, trying again: {}", chain(&error)),
+        }
+        tokio::select! {
+            () = token.cancelled() => break,
+            () = tokio::time::sleep(RETRY) => {}
+        }
+    }
+    state.send_replace(Ownership::None);
+    shared.store.close().await;
+    Ok(())
+}
+
+/// One activation, from recovery to the loss of ownership or the stop of the process.
+async fn serve(
+    shared: &Rc<Shared>,
+    config: &EngineConfig,
+    recovered: Recovered,
+    state: &watch::Sender<Ownership>,
+    token: &CancellationToken,
+) -> anyhow::Result<()> {
+    banner::recovering();
+    banner::recovered(
+        recovered
+            .server_info
+            .is_some()
+            .then_some(recovered.channels.len()),
+    );
+    let seed = seed()?;
+    let engine = Engine::new(config.clone(), recovered, shared.store.lanes(), seed, now())?;
+    shared.install(engine);
+    // The engine's own record must be durable before a client is told of it; it is the first flush.
+    shared.flushed().await;
+    state.send_replace(Ownership::Active);
+    banner::ready(shared.store.kind());
+    tokio::select! {
+        () = token.cancelled() => {
+            shared.drive(Engine::stop);
+            shared.flushed().await;
+            banner::streaming_shutdown();
+        }
+        () = shared.store.deposed() => {
+            warn!("lost store lock, stepping down to standby");
+            state.send_replace(Ownership::Standby);
+        }
+    }
+    shared.remove();
+    shared.flushed().await;
+    Ok(())
+}
+
+fn seed() -> anyhow::Result<u64> {
+    let mut bytes = [0; 8];
+    rustls::crypto::aws_lc_rs::default_provider()
+        .secure_random
+        .fill(&mut bytes)
+        .map_err(|_| anyhow::anyhow!("the system gives no random numbers"))?;
+    Ok(u64::from_ne_bytes(bytes))
+}
+
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        text.push_str(": ");
+        text.push_str(&inner.to_string());
+        cause = inner.source();
+    }
+    text
+}
