@@ -20,8 +20,6 @@ use broker_proto::{
 
 use crate::subscription::{Subscription, Target};
 
-/// First `PING` after `CONNECT`, to learn the round-trip time, if the interval is not shorter.
-const FIRST_PING: Duration = Duration::from_secs(2);
 /// How long a measured round-trip time is good; after that even a busy client is pinged.
 const ROUND_TRIP_VALID: Duration = Duration::from_secs(3600);
 
@@ -29,6 +27,8 @@ const ROUND_TRIP_VALID: Duration = Duration::from_secs(3600);
 #[derive(Clone, Copy, Debug)]
 pub struct PingPolicy {
     pub interval: Duration,
+    /// The first after `CONNECT`, to learn the round-trip time, if the interval is not shorter.
+    pub first: Duration,
     /// Unanswered `PING`s after which a client is given up.
     pub max_outstanding: u32,
 }
@@ -116,9 +116,8 @@ impl Session {
     pub fn new(pings: &PingPolicy, now: Instant) -> Self {
         let defaults = ConnectOptions::default();
         Self {
-            // `+OK` and pedantic errors are for those who said `CONNECT`.
-            verbose: false,
-            pedantic: false,
+            verbose: defaults.verbose,
+            pedantic: defaults.pedantic,
             echo: defaults.echo,
             headers: false,
             no_responders: false,
@@ -181,7 +180,7 @@ impl Session {
             lang,
             version,
         }));
-        let first = pings.interval.min(FIRST_PING);
+        let first = pings.interval.min(pings.first);
         self.next_tick = now + first + first.mul_f64(jitter.clamp(0.0, 1.0) / 5.0);
         Ok(ended)
     }

@@ -211,7 +211,6 @@ impl Connection {
 
     /// Writes as much as the socket takes. What remains is written when it is writable again.
     pub(crate) fn flush(&mut self, now: Instant, pool: &mut ChunkPool) {
-        self.dirty = false;
         match self.write(pool) {
             Ok(()) => self.blocked = false,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {

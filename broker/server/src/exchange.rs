@@ -210,6 +210,7 @@ impl Exchange {
             if let Some(connection) = self.connections.get_mut(slot)
                 && connection.dirty
             {
+                connection.dirty = false;
                 connection.flush(self.now, &mut self.pool);
             }
         }

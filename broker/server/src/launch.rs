@@ -53,6 +53,8 @@ pub(crate) struct CoreConfig {
     /// `None`: no limit.
     pub(crate) max_connections: Option<usize>,
     pub(crate) ping_interval: Duration,
+    /// The first ping after `CONNECT`, if the interval is not shorter.
+    pub(crate) first_ping: Duration,
     /// Unanswered pings after which a client is given up.
     pub(crate) ping_max: u32,
     /// Within which a flush must come to an end.
@@ -77,6 +79,7 @@ impl Default for CoreConfig {
             max_pending: 64 << 20,
             max_connections: Some(65_536),
             ping_interval: Duration::from_secs(120),
+            first_ping: Duration::from_secs(2),
             ping_max: 2,
             write_deadline: Duration::from_secs(10),
             tls_timeout: Duration::from_secs(2),
@@ -140,6 +143,7 @@ impl Shared {
     pub(crate) fn pings(&self) -> PingPolicy {
         PingPolicy {
             interval: self.config.ping_interval,
+            first: self.config.first_ping,
             max_outstanding: self.config.ping_max,
         }
     }
@@ -276,6 +280,11 @@ impl Core {
     /// The server's id, an nkey.
     pub(crate) fn server_id(&self) -> &str {
         &self.shared.info.server_id
+    }
+
+    /// Threads that serve connections.
+    pub(crate) fn workers(&self) -> usize {
+        self.shared.workers.len()
     }
 
     /// For monitoring.

@@ -262,8 +262,9 @@ impl Worker {
             .is_none_or(|known| !known.will_wake(waker))
         {
             self.pump = Some(waker.clone());
-            self.mailbox().register(waker);
         }
+        // Every wake takes the registration with it.
+        self.mailbox().register(waker);
         self.exchange.now = Instant::now();
         let mut newcomers = Vec::new();
         let shared = Arc::clone(&self.exchange.shared);
@@ -390,6 +391,7 @@ impl Worker {
             let mut writer = connection.output.writer(&mut self.exchange.pool);
             encode::no_responders(&prefix, subject, &mut writer);
             self.exchange.touched(slot);
+            self.schedule_pass();
         }
         if granted.exhausted {
             self.exchange.exhausted.push(own);

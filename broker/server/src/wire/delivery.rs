@@ -49,11 +49,11 @@ fn each_queue_group_gets_one_copy() {
         let message = format!("MSG work {number} 1\r\nx\r\n");
         // Nothing of the group's can come after the answer to this: the publisher's messages were
         // routed and handed over before its own PONG.
-        member.send("PUB marker 0\r\n\r\nSUB marker m\r\nPUB marker 0\r\n\r\n");
+        member.send("SUB mark.er m\r\nPUB mark.er 0\r\n\r\n");
         let mut share = 0;
         loop {
             let line = member.line();
-            if line.starts_with("MSG marker m") {
+            if line.starts_with("MSG mark.er m") {
                 break;
             }
             assert_eq!(line + &member.line(), message);

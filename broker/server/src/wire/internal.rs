@@ -138,9 +138,11 @@ fn producers_wait_for_a_service_that_is_behind() {
         server.stats().snapshot().subscriptions == 2
     });
     let mut clients = [server.client(), server.client()];
-    for client in &mut clients {
-        client.send("SUB in 1\r\nPUB echo.x in 0\r\n\r\n");
-        client.expect("MSG in 1 in 6\r\necho.x\r\n");
+    for (number, client) in clients.iter_mut().enumerate() {
+        client.send(&format!(
+            "SUB in{number} 1\r\nPUB echo.x in{number} 0\r\n\r\n"
+        ));
+        client.expect(&format!("MSG in{number} 1 in{number} 6\r\necho.x\r\n"));
         client
             .socket
             .set_read_timeout(Some(std::time::Duration::from_millis(100)))

@@ -63,6 +63,14 @@ fn verbose_clients_get_ok_before_their_own_message() {
 }
 
 #[test]
+fn clients_are_verbose_and_pedantic_until_they_say_otherwise() {
+    let server = Server::start();
+    let mut client = server.accept();
+    client.send("SUB a.* 1\r\nPUB a.* 0\r\n\r\n");
+    client.expect("+OK\r\n-ERR 'Invalid Publish Subject'\r\n+OK\r\nMSG a.* 1 0\r\n\r\n");
+}
+
+#[test]
 fn pedantic_publishers_hear_of_wildcards_and_are_served_all_the_same() {
     let server = Server::start();
     let mut client = server.client_with("{\"verbose\":false}");
