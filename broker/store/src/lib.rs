@@ -22,8 +22,10 @@ pub mod error;
 mod final_state;
 mod memory;
 mod owner;
+pub mod postgres;
 mod records;
 mod sqlite;
+pub mod watch;
 
 use std::{fmt, sync::Arc};
 
@@ -32,6 +34,7 @@ use futures_util::future::LocalBoxFuture;
 
 pub use error::StoreError;
 pub use memory::MemoryStore;
+pub use postgres::{PostgresConfig, PostgresStore};
 
 pub use sqlite::SqliteStore;
 

@@ -1,0 +1,292 @@
+//! The store while this process owns it: lanes, flushes, and what is done when one goes wrong.
+
+use std::{
+    cell::{Cell, RefCell},
+    rc::Rc,
+    time::Duration,
+};
+
+use broker_core::durable::{Batch, FlushOutcome, Recovered};
+use tokio::{sync::watch, task::JoinHandle, time::sleep};
+use tracing::{info, warn};
+
+use super::{
+    LANES,
+    changes::ChangeColumns,
+    lease::{self, BACKOFF, Candidate},
+    messages::{Fenced, Found, MessageColumns},
+    reads::Reader,
+    recover,
+    session::{Failure, Session, Verdict, end_former},
+    source::Source,
+};
+use crate::{
+    StoreError,
+    final_state::{FinalState, SubscriptionNumbers},
+};
+
+/// Everything that lives from one activation to its end.
+#[derive(Debug)]
+pub(super) struct Active {
+    pub(super) owner: String,
+    pub(super) reader: Reader,
+    source: Source,
+    lanes: [Lane; LANES],
+    numbers: RefCell<SubscriptionNumbers>,
+    last_pending_row: Cell<i64>,
+    /// True once the store belongs to somebody else.
+    lost: watch::Sender<bool>,
+    keeper: Keeper,
+    lock_session: Rc<Session>,
+}
+
+/// A writing connection. Taken out while a flush uses it.
+#[derive(Debug)]
+struct Lane {
+    session: RefCell<Option<Rc<Session>>>,
+    /// Backend of a connection that was lost with a statement under way.
+    former: Cell<Option<i32>>,
+}
+
+/// One flush, as columns.
+struct Work<'a> {
+    changes: Option<ChangeColumns>,
+    messages: MessageColumns<'a>,
+    /// Changes are on record; only the messages are left to write.
+    changes_done: bool,
+    /// An attempt was made whose outcome is not known.
+    uncertain: bool,
+}
+
+/// The ticking task; it ends with this.
+#[derive(Debug)]
+struct Keeper(JoinHandle<()>);
+
+impl Drop for Keeper {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+impl Active {
+    /// Recovers and starts to tick. The lock has just been taken by `candidate`; it is given back if
+    /// this fails.
+    pub(super) async fn start(
+        source: &Source,
+        candidate: &Candidate,
+    ) -> Result<(Self, Recovered), StoreError> {
+        let started = Self::recover_and_connect(source, candidate).await;
+        if started.is_err() {
+            lease::release(source, &candidate.owner, &candidate.session).await;
+        }
+        started
+    }
+
+    async fn recover_and_connect(
+        source: &Source,
+        candidate: &Candidate,
+    ) -> Result<(Self, Recovered), StoreError> {
+        let owner = candidate.owner.clone();
+        let lost = watch::Sender::new(false);
+        // Ticking must not wait for the recovery, which can take longer than a taker's patience.
+        let keeper = Keeper(tokio::task::spawn_local(lease::keep(
+            source.clone(),
+            owner.clone(),
+            Rc::clone(&candidate.session),
+            lost.clone(),
+        )));
+        let session = Session::open(source, &owner).await?;
+        let read = recover::read(&session).await?;
+        let recovered = read.rows.assemble()?;
+        let lanes = [
+            Lane::open(source, &owner).await?,
+            Lane::open(source, &owner).await?,
+        ];
+        let active = Self {
+            reader: Reader::new(source.clone(), owner.clone(), session),
+            owner,
+            source: source.clone(),
+            lanes,
+            numbers: RefCell::new(read.numbers),
+            last_pending_row: Cell::new(read.last_pending_row),
+            lost,
+            keeper,
+            lock_session: Rc::clone(&candidate.session),
+        };
+        Ok((active, recovered))
+    }
+
+    pub(super) async fn deposed(&self) {
+        let mut lost = self.lost.subscribe();
+        // The sender lives as long as `self`.
+        let _ = lost.wait_for(|lost| *lost).await;
+    }
+
+    fn is_lost(&self) -> bool {
+        *self.lost.borrow()
+    }
+
+    /// Stops ticking and gives the lock back.
+    pub(super) async fn stop(&self) {
+        self.keeper.0.abort();
+        if !self.is_lost() {
+            lease::release(&self.source, &self.owner, &self.lock_session).await;
+        }
+        // A read that is still under way must not keep anybody waiting for an owner that has gone.
+        self.lost.send_replace(true);
+    }
+
+    /// Repeats or proves until the outcome is known.
+    pub(super) async fn flush(&self, lane: usize, batch: &Batch) -> FlushOutcome {
+        let state = FinalState::of(&batch.changes);
+        let changes = (!state.is_empty()).then(|| {
+            ChangeColumns::of(&state, &self.numbers.borrow(), || {
+                self.last_pending_row.set(self.last_pending_row.get() + 1);
+                self.last_pending_row.get()
+            })
+        });
+        let mut work = Work {
+            changes,
+            messages: MessageColumns::of(batch),
+            changes_done: false,
+            uncertain: false,
+        };
+        let lane = &self.lanes[lane];
+        let mut backoff = BACKOFF.0;
+        loop {
+            if self.is_lost() {
+                return FlushOutcome::Deposed;
+            }
+            let failure = match self.try_flush(lane, &mut work).await {
+                Ok(outcome) => {
+                    self.record(&outcome, &state);
+                    return outcome;
+                }
+                Err(failure) => failure,
+            };
+            match failure.verdict() {
+                Verdict::Refused => {
+                    return FlushOutcome::Refused {
+                        reason: failure.to_string(),
+                    };
+                }
+                // Somebody's row is in the way, perhaps our own of a lost attempt: look at it.
+                Verdict::Duplicate => {
+                    work.uncertain = true;
+                    continue;
+                }
+                Verdict::Lost => {
+                    warn!("flush interrupted, its outcome is being looked up: {failure}");
+                    work.uncertain = true;
+                    lane.lose();
+                }
+                Verdict::Repeat => warn!("flush is being repeated: {failure}"),
+            }
+            self.pause(backoff).await;
+            backoff = (backoff * 2).min(BACKOFF.1);
+        }
+    }
+
+    fn record(&self, outcome: &FlushOutcome, state: &FinalState) {
+        match outcome {
+            FlushOutcome::Stored => {
+                let mut numbers = self.numbers.borrow_mut();
+                let after = numbers.after(state);
+                *numbers = after;
+            }
+            FlushOutcome::Deposed => {
+                self.lost.send_replace(true);
+            }
+            FlushOutcome::Foreign { last } => {
+                warn!(
+                    channels = last.len(),
+                    "rows of another writer found behind our own"
+                );
+            }
+            FlushOutcome::Refused { .. } => {}
+        }
+    }
+
+    async fn pause(&self, backoff: Duration) {
+        tokio::select! {
+            () = sleep(backoff) => {}
+            () = self.deposed() => {}
+        }
+    }
+
+    async fn try_flush(&self, lane: &Lane, work: &mut Work<'_>) -> Result<FlushOutcome, Failure> {
+        let Some(session) = self.lane_session(lane).await? else {
+            // Not connected yet; the caller pauses and tries again.
+            return Err(Failure::NotConnected);
+        };
+        if let (Some(changes), false) = (&work.changes, work.changes_done) {
+            if changes.write(&session, &self.owner).await? == Fenced::Deposed {
+                return Ok(FlushOutcome::Deposed);
+            }
+            work.changes_done = true;
+        }
+        if work.messages.is_empty() {
+            return Ok(FlushOutcome::Stored);
+        }
+        if work.uncertain {
+            match work.messages.find(&session).await? {
+                Found::All => {
+                    info!("the interrupted flush had been stored");
+                    return Ok(FlushOutcome::Stored);
+                }
+                Found::Foreign(last) => return Ok(FlushOutcome::Foreign { last }),
+                Found::Missing => {}
+            }
+        }
+        Ok(match work.messages.write(&session, &self.owner).await? {
+            Fenced::Done => FlushOutcome::Stored,
+            Fenced::Deposed => FlushOutcome::Deposed,
+        })
+    }
+
+    /// The lane's session, connected again if need be. A former session that may still be at work
+    /// is ended first: a statement of it that came late would undo newer state.
+    async fn lane_session(&self, lane: &Lane) -> Result<Option<Rc<Session>>, Failure> {
+        let current = lane.session.borrow().clone();
+        if let Some(session) = current {
+            if !session.is_closed() {
+                return Ok(Some(session));
+            }
+            lane.lose();
+        }
+        let session = match Session::open(&self.source, &self.owner).await {
+            Ok(session) => Rc::new(session),
+            Err(error) => {
+                let cause = std::error::Error::source(&error).map(ToString::to_string);
+                warn!("{error}: {}", cause.unwrap_or_default());
+                return Ok(None);
+            }
+        };
+        if let Some(former) = lane.former.get()
+            && !end_former(&session, former, &self.owner).await?
+        {
+            warn!(backend = former, "a former session does not end");
+            return Ok(None);
+        }
+        lane.former.set(None);
+        *lane.session.borrow_mut() = Some(Rc::clone(&session));
+        Ok(Some(session))
+    }
+}
+
+impl Lane {
+    async fn open(source: &Source, owner: &str) -> Result<Self, StoreError> {
+        let session = Rc::new(Session::open(source, owner).await?);
+        Ok(Self {
+            session: RefCell::new(Some(session)),
+            former: Cell::new(None),
+        })
+    }
+
+    /// Gives the connection up, remembering its backend.
+    fn lose(&self) {
+        if let Some(session) = self.session.borrow_mut().take() {
+            self.former.set(Some(session.backend));
+        }
+    }
+}

@@ -1,0 +1,404 @@
+//! Ownership of the store: the lock row, which the reference server understands, and a session
+//! advisory lock, which tells brokers of this kind at once when an owner's process has ended.
+//!
+//! * The row decides. It is taken under `FOR UPDATE`, which waits for every fenced statement in
+//!   flight; from then on statements of the former owner find no row of theirs.
+//! * A candidate looks at the row at each activation. It takes a released row at once; the row of an
+//!   owner that it has seen alive and that has no session left, after [`DEAD_PATIENCE`]; any other
+//!   row once its tick has stood still for [`STEAL_PATIENCE`] (`stores/sqlstore.go`: three looks,
+//!   1.5 s apart).
+//! * Before it steals, it ends the sessions of the former owner: a frozen process keeps them open,
+//!   and a statement that is under way in one of them.
+
+use std::{
+    rc::Rc,
+    time::{Duration, Instant},
+};
+
+use tokio::{sync::watch, time::sleep};
+use tracing::{info, warn};
+
+use super::{
+    session::{Failure, Session, Verdict},
+    source::Source,
+};
+use crate::StoreError;
+
+/// Period of the owner's tick, as the reference has it.
+const TICK: Duration = Duration::from_secs(1);
+
+/// How long a tick must stand still before the row is stolen.
+pub(crate) const STEAL_PATIENCE: Duration = Duration::from_millis(4500);
+
+/// How long an owner may be without any session before its row is taken. It covers an owner that is
+/// connecting again after a restart of the database.
+const DEAD_PATIENCE: Duration = Duration::from_millis(1500);
+
+/// Looks that a decision to steal rests on at least, however far apart they were.
+const LOOKS: u32 = 3;
+
+/// First and longest pause between two attempts to connect again.
+pub(super) const BACKOFF: (Duration, Duration) =
+    (Duration::from_millis(50), Duration::from_secs(1));
+
+/// The lock row, and what is known of the owner that it names. `1398030926` is "STAN" in ASCII; the
+/// second half of the advisory key is the table's, so two stores in one database do not meet.
+const LOOK: &str = "
+    SELECT l.id, l.tick,
+           EXISTS (SELECT FROM pg_stat_activity a
+                   WHERE a.datname = current_database() AND l.id <> ''
+                     AND right(a.application_name, length(l.id)) = l.id) AS has_sessions,
+           EXISTS (SELECT FROM pg_locks k
+                   WHERE k.locktype = 'advisory' AND k.granted AND k.classid = 1398030926
+                     AND k.objid = 'storelock'::regclass::oid AND k.objsubid = 2
+                     AND k.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+                     AND k.pid <> pg_backend_pid()) AS is_locked
+    FROM StoreLock l LIMIT 1";
+const TRY_LOCK: &str = "SELECT pg_try_advisory_lock(1398030926, 'storelock'::regclass::oid::int4)";
+const UNLOCK: &str = "SELECT pg_advisory_unlock(1398030926, 'storelock'::regclass::oid::int4)";
+/// Sessions that hold the advisory lock and bear this owner's name.
+const END_HOLDER: &str = "
+    SELECT pg_terminate_backend(k.pid) FROM pg_locks k JOIN pg_stat_activity a USING (pid)
+    WHERE k.locktype = 'advisory' AND k.granted AND k.classid = 1398030926
+      AND k.objid = 'storelock'::regclass::oid AND k.objsubid = 2
+      AND k.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+      AND k.pid <> pg_backend_pid() AND right(a.application_name, length($1::text)) = $1::text";
+const END_SESSIONS: &str = "
+    SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+    WHERE datname = current_database() AND pid <> pg_backend_pid() AND $1::text <> ''
+      AND right(application_name, length($1::text)) = $1::text";
+const ROW_FOR_UPDATE: &str = "SELECT id, tick FROM StoreLock FOR UPDATE";
+/// The whole table: two rows can have been left by the reference, of which the first counts.
+const TAKE: &str = "UPDATE StoreLock SET id = $1, tick = $2";
+const INSERT: &str = "INSERT INTO StoreLock (id, tick) VALUES ($1, $2)";
+const TICK_ROW: &str = "UPDATE StoreLock SET tick = tick + 1 WHERE id = $1";
+const RELEASE: &str = "UPDATE StoreLock SET id = '', tick = 0 WHERE id = $1";
+
+/// One who wants the store: a session, the id it would own the store under, what it has seen.
+#[derive(Debug)]
+pub(super) struct Candidate {
+    pub(super) session: Rc<Session>,
+    pub(super) owner: String,
+    seen: Option<Seen>,
+}
+
+/// What the looks at one owner have shown.
+#[derive(Clone, Debug)]
+struct Seen {
+    id: String,
+    tick: i64,
+    /// When the tick was first seen at this value.
+    since: Instant,
+    looks: u32,
+    /// The owner held the advisory lock once, so it is a broker of this kind.
+    was_alive: bool,
+    /// Since when it has had neither session nor advisory lock.
+    gone_since: Option<Instant>,
+}
+
+/// One look.
+#[derive(Clone, Debug)]
+struct Row {
+    id: String,
+    tick: i64,
+    has_sessions: bool,
+    is_locked: bool,
+}
+
+/// What a look says to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Move {
+    Wait,
+    /// Released in order, or never owned.
+    TakeFree,
+    /// The owner's process has ended.
+    TakeDead,
+    /// The owner has not ticked for too long.
+    Steal,
+}
+
+/// How an attempt ended.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Attempt {
+    Taken,
+    Held { holder: String },
+}
+
+impl Seen {
+    fn first(row: &Row, now: Instant) -> Self {
+        Self {
+            id: row.id.clone(),
+            tick: row.tick,
+            since: now,
+            looks: 0,
+            was_alive: false,
+            gone_since: None,
+        }
+    }
+
+    /// Takes a look in and decides.
+    fn after(previous: Option<Self>, row: &Row, now: Instant) -> (Self, Move) {
+        let mut seen = match previous {
+            Some(seen) if seen.id == row.id => seen,
+            _ => Self::first(row, now),
+        };
+        if row.tick != seen.tick {
+            seen.tick = row.tick;
+            seen.since = now;
+            seen.looks = 0;
+        }
+        seen.looks += 1;
+        seen.was_alive |= row.has_sessions && row.is_locked;
+        let is_gone = seen.was_alive && !row.has_sessions && !row.is_locked;
+        seen.gone_since = is_gone.then(|| seen.gone_since.unwrap_or(now));
+        let stood = |since: Instant| now.saturating_duration_since(since);
+        let verdict = if row.id.is_empty() {
+            Move::TakeFree
+        } else if stood(seen.since) >= STEAL_PATIENCE && seen.looks > LOOKS {
+            Move::Steal
+        } else if seen.gone_since.is_some_and(|since| {
+            stood(since) >= DEAD_PATIENCE && stood(seen.since) >= DEAD_PATIENCE
+        }) {
+            Move::TakeDead
+        } else {
+            Move::Wait
+        };
+        (seen, verdict)
+    }
+}
+
+impl Candidate {
+    pub(super) fn new(session: Session, owner: String) -> Self {
+        Self {
+            session: Rc::new(session),
+            owner,
+            seen: None,
+        }
+    }
+
+    /// Looks at the lock and takes it if it may be taken. Does not wait for an owner.
+    pub(super) async fn attempt(&mut self) -> Result<Attempt, StoreError> {
+        self.try_once()
+            .await
+            .map_err(|failure| failure.into_store_error("taking the store lock"))
+    }
+
+    async fn try_once(&mut self) -> Result<Attempt, Failure> {
+        let rows = self.session.query(LOOK, &[]).await?;
+        let row = rows.first().map_or_else(
+            || Row {
+                id: String::new(),
+                tick: 0,
+                has_sessions: false,
+                is_locked: false,
+            },
+            |row| Row {
+                id: row.get::<_, Option<String>>(0).unwrap_or_default(),
+                tick: row.get::<_, Option<i64>>(1).unwrap_or_default(),
+                has_sessions: row.get(2),
+                is_locked: row.get(3),
+            },
+        );
+        let (seen, next) = Seen::after(self.seen.take(), &row, Instant::now());
+        self.seen = Some(seen);
+        let held = Attempt::Held {
+            holder: row.id.clone(),
+        };
+        match next {
+            Move::Wait => return Ok(held),
+            Move::TakeFree => {}
+            Move::TakeDead => info!(
+                former = row.id,
+                "the store's former owner has ended, taking over"
+            ),
+            Move::Steal => {
+                warn!(
+                    former = row.id,
+                    "the store's owner does not tick any more, taking over"
+                );
+                self.evict(&row.id).await;
+            }
+        }
+        if !self.lock(next == Move::Steal).await? {
+            return Ok(held);
+        }
+        if self.take(&row).await? {
+            return Ok(Attempt::Taken);
+        }
+        self.session.query(UNLOCK, &[]).await?;
+        Ok(held)
+    }
+
+    /// Ends the sessions of an owner that does not answer. Not being allowed to is no obstacle: the
+    /// row alone is enough to be safe.
+    async fn evict(&self, former: &str) {
+        match self.session.query(END_SESSIONS, &[&former]).await {
+            Ok(ended) => info!(
+                former,
+                sessions = ended.len(),
+                "ended sessions of the former owner"
+            ),
+            Err(failure) => warn!(
+                former,
+                "not permitted to end the former owner's sessions, relying on the lock row alone: {failure}"
+            ),
+        }
+    }
+
+    /// Takes the advisory lock. `regardless`: having waited for it is enough.
+    async fn lock(&self, regardless: bool) -> Result<bool, Failure> {
+        /// Attempts, 20 ms apart: a session that has just been ended or closed is about to let go.
+        const ATTEMPTS: u32 = 25;
+        for _ in 0..ATTEMPTS {
+            if self.session.query(TRY_LOCK, &[]).await?[0].get(0) {
+                return Ok(true);
+            }
+            sleep(Duration::from_millis(20)).await;
+        }
+        if regardless {
+            warn!("the advisory lock of the store is still held, relying on the lock row alone");
+        }
+        Ok(regardless)
+    }
+
+    /// Writes our id into the row, if it still is as it was seen. Waits for fenced statements.
+    async fn take(&self, expected: &Row) -> Result<bool, Failure> {
+        self.session
+            .batch(
+                "BEGIN; SET LOCAL lock_timeout = '5s'; LOCK TABLE StoreLock IN ROW EXCLUSIVE MODE",
+            )
+            .await?;
+        let taken = self.take_in_transaction(expected).await;
+        let end = if matches!(taken, Ok(true)) {
+            "COMMIT"
+        } else {
+            "ROLLBACK"
+        };
+        self.session.batch(end).await?;
+        taken
+    }
+
+    async fn take_in_transaction(&self, expected: &Row) -> Result<bool, Failure> {
+        let mut rows = self.session.query(ROW_FOR_UPDATE, &[]).await?;
+        if rows.is_empty() {
+            // Against another one who finds no row either and inserts its own.
+            self.session
+                .batch("LOCK TABLE StoreLock IN SHARE ROW EXCLUSIVE MODE")
+                .await?;
+            rows = self.session.query(ROW_FOR_UPDATE, &[]).await?;
+        }
+        let Some(row) = rows.first() else {
+            self.session.execute(INSERT, &[&self.owner, &1_i64]).await?;
+            return Ok(true);
+        };
+        let id = row.get::<_, Option<String>>(0).unwrap_or_default();
+        let tick = row.get::<_, Option<i64>>(1).unwrap_or_default();
+        if !id.is_empty() && (id != expected.id || tick != expected.tick) {
+            return Ok(false);
+        }
+        let first_tick = if id.is_empty() { tick + 1 } else { 1 };
+        self.session
+            .execute(TAKE, &[&self.owner, &first_tick])
+            .await?;
+        Ok(true)
+    }
+}
+
+/// Ticks until ownership is lost, which `lost` then says. Ends only then; abort it to stop it.
+pub(super) async fn keep(
+    source: Source,
+    owner: String,
+    mut session: Rc<Session>,
+    lost: watch::Sender<bool>,
+) {
+    let mut next = tokio::time::interval(TICK);
+    next.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        next.tick().await;
+        match session.execute(TICK_ROW, &[&owner]).await {
+            Ok(0) => break,
+            Ok(_) => {}
+            Err(failure) => {
+                warn!("unable to update store lock: {failure}");
+                if failure.verdict() == Verdict::Lost {
+                    let Some(regained) = regain(&source, &owner).await else {
+                        break;
+                    };
+                    info!("store lock regained");
+                    session = regained;
+                }
+            }
+        }
+    }
+    lost.send_replace(true);
+}
+
+/// Connects again, until it is known whether the store is still ours. None: it is not. While the
+/// database cannot be reached nobody else can take the store either, so there is no hurry.
+async fn regain(source: &Source, owner: &str) -> Option<Rc<Session>> {
+    /// Looks at an advisory lock that somebody else holds, a backoff apart.
+    const PATIENCE: u32 = 10;
+    let mut refusals = 0;
+    let mut backoff = BACKOFF.0;
+    loop {
+        match try_regain(source, owner).await {
+            Ok(Regained::Yes(session)) => return Some(session),
+            Ok(Regained::NotOurs) => return None,
+            Ok(Regained::LockedByOther) if refusals == PATIENCE => return None,
+            Ok(Regained::LockedByOther) => refusals += 1,
+            Err(error) => warn!("unable to regain store lock: {error}"),
+        }
+        sleep(backoff).await;
+        backoff = (backoff * 2).min(BACKOFF.1);
+    }
+}
+
+enum Regained {
+    Yes(Rc<Session>),
+    NotOurs,
+    LockedByOther,
+}
+
+async fn try_regain(source: &Source, owner: &str) -> Result<Regained, StoreError> {
+    let regaining = |failure: Failure| failure.into_store_error("regaining the store lock");
+    let session = Session::open(source, owner).await?;
+    if session
+        .execute(TICK_ROW, &[&owner])
+        .await
+        .map_err(regaining)?
+        == 0
+    {
+        return Ok(Regained::NotOurs);
+    }
+    if session.query(TRY_LOCK, &[]).await.map_err(regaining)?[0].get(0) {
+        return Ok(Regained::Yes(Rc::new(session)));
+    }
+    // Perhaps by our own former session, whose end the database has not noticed.
+    session
+        .query(END_HOLDER, &[&owner])
+        .await
+        .map_err(regaining)?;
+    Ok(Regained::LockedByOther)
+}
+
+/// Gives the row back if it is still ours. All flushes have ended.
+pub(super) async fn release(source: &Source, owner: &str, session: &Rc<Session>) {
+    let released = match session.execute(RELEASE, &[&owner]).await {
+        Ok(rows) => Ok(rows),
+        Err(_) => match Session::open(source, owner).await {
+            Ok(session) => session
+                .execute(RELEASE, &[&owner])
+                .await
+                .map_err(|failure| failure.into_store_error("releasing the store lock")),
+            Err(error) => Err(error),
+        },
+    };
+    if let Err(error) = released {
+        warn!("unable to release store lock, it will run out: {error}");
+    }
+    // If this fails the session is gone, and the advisory lock with it.
+    let _ = session.query(UNLOCK, &[]).await;
+}
+
+#[cfg(test)]
+mod tests;

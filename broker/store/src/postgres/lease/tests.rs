@@ -1,0 +1,91 @@
+use super::*;
+
+fn row(tick: i64, has_sessions: bool, is_locked: bool) -> Row {
+    Row {
+        id: "owner".to_owned(),
+        tick,
+        has_sessions,
+        is_locked,
+    }
+}
+
+/// Moves after looks at the given milliseconds.
+fn moves(looks: &[(u64, Row)]) -> Vec<Move> {
+    let start = Instant::now();
+    let mut seen = None;
+    looks
+        .iter()
+        .map(|(at, row)| {
+            let (after, next) = Seen::after(seen.take(), row, start + Duration::from_millis(*at));
+            seen = Some(after);
+            next
+        })
+        .collect()
+}
+
+#[test]
+fn a_ticking_owner_is_never_touched() {
+    let looks: Vec<_> = (0..20)
+        .map(|look| (look * 1000, row(look as i64, true, true)))
+        .collect();
+    assert!(moves(&looks).iter().all(|next| *next == Move::Wait));
+}
+
+#[test]
+fn a_released_row_is_taken_at_once() {
+    let free = Row {
+        id: String::new(),
+        ..row(0, false, false)
+    };
+    assert_eq!(moves(&[(0, free)]), [Move::TakeFree]);
+}
+
+#[test]
+fn a_standing_tick_is_stolen_after_the_patience_and_not_before() {
+    let looks: Vec<_> = (0..10)
+        .map(|look| (look * 500, row(7, true, true)))
+        .collect();
+    let moves = moves(&looks);
+    assert!(moves[..9].iter().all(|next| *next == Move::Wait));
+    assert_eq!(moves[9], Move::Steal);
+}
+
+#[test]
+fn two_looks_far_apart_do_not_suffice_to_steal() {
+    let looks = [(0, row(7, false, false)), (60_000, row(7, false, false))];
+    assert_eq!(moves(&looks), [Move::Wait, Move::Wait]);
+}
+
+#[test]
+fn an_owner_seen_alive_whose_sessions_are_gone_is_replaced_soon() {
+    let looks = [
+        (0, row(7, true, true)),
+        (500, row(7, false, false)),
+        (1000, row(7, false, false)),
+        (2000, row(7, false, false)),
+    ];
+    assert_eq!(
+        moves(&looks),
+        [Move::Wait, Move::Wait, Move::Wait, Move::TakeDead]
+    );
+}
+
+#[test]
+fn an_owner_that_comes_back_keeps_the_store() {
+    let looks = [
+        (0, row(7, true, true)),
+        (500, row(7, false, false)),
+        (1500, row(8, true, true)),
+        (2100, row(8, false, false)),
+        (3000, row(9, true, true)),
+    ];
+    assert!(moves(&looks).iter().all(|next| *next == Move::Wait));
+}
+
+#[test]
+fn an_owner_without_advisory_lock_is_given_the_full_patience() {
+    let looks: Vec<_> = (0..9)
+        .map(|look| (look * 500, row(7, false, false)))
+        .collect();
+    assert!(moves(&looks).iter().all(|next| *next == Move::Wait));
+}

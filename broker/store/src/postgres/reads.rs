@@ -1,0 +1,129 @@
+//! Ranges of messages, on a connection of their own so that replays do not stand before flushes.
+
+use std::{cell::RefCell, rc::Rc};
+
+use broker_core::durable::{ChannelId, Sequence, StoredMessage};
+use bytes::Bytes;
+use tokio::sync::Mutex;
+use tokio_postgres::types::ToSql;
+
+use super::{
+    messages::channel_column,
+    session::{Session, Verdict},
+    source::Source,
+};
+use crate::{
+    StoreError,
+    records::{from_column, to_column},
+};
+
+/// The byte limit is kept in the database: rows behind it are neither detoasted nor sent.
+const RANGE: &str = "
+    SELECT seq, timestamp, data
+    FROM (SELECT seq, timestamp, data, sum(size) OVER (ORDER BY seq ROWS UNBOUNDED PRECEDING) - size AS before
+          FROM (SELECT seq, timestamp, size, data FROM Messages WHERE id = $1 AND seq >= $2 ORDER BY seq LIMIT $3) page) sized
+    WHERE before = 0 OR before < $4
+    ORDER BY seq";
+
+const SEQUENCE_AT: &str = "
+    SELECT seq FROM Messages WHERE id = $1 AND timestamp >= $2 ORDER BY seq LIMIT 1";
+
+/// The reading connection, opened again when it broke.
+#[derive(Debug)]
+pub(super) struct Reader {
+    source: Source,
+    owner: String,
+    session: RefCell<Option<Rc<Session>>>,
+    /// Held while a new connection is made, so that many reads make one.
+    opening: Mutex<()>,
+}
+
+impl Reader {
+    pub(super) fn new(source: Source, owner: String, session: Session) -> Self {
+        Self {
+            source,
+            owner,
+            session: RefCell::new(Some(Rc::new(session))),
+            opening: Mutex::new(()),
+        }
+    }
+
+    pub(super) async fn range(
+        &self,
+        channel: ChannelId,
+        from: Sequence,
+        max_rows: usize,
+        max_bytes: usize,
+    ) -> Result<Vec<StoredMessage>, StoreError> {
+        let max_rows = i64::try_from(max_rows).unwrap_or(i64::MAX);
+        let max_bytes = i64::try_from(max_bytes).unwrap_or(i64::MAX);
+        let from = to_column(from.0);
+        let rows = self
+            .query(
+                RANGE,
+                &[&channel_column(channel), &from, &max_rows, &max_bytes],
+            )
+            .await?;
+        Ok(rows
+            .iter()
+            .map(|row| StoredMessage {
+                sequence: Sequence(from_column(row.get(0))),
+                timestamp: row.get(1),
+                data: Bytes::copy_from_slice(row.get(2)),
+            })
+            .collect())
+    }
+
+    pub(super) async fn sequence_at(
+        &self,
+        channel: ChannelId,
+        timestamp: i64,
+    ) -> Result<Option<Sequence>, StoreError> {
+        let rows = self
+            .query(SEQUENCE_AT, &[&channel_column(channel), &timestamp])
+            .await?;
+        Ok(rows.first().map(|row| Sequence(from_column(row.get(0)))))
+    }
+
+    /// A read that breaks its connection is tried once more on a new one.
+    async fn query(
+        &self,
+        sql: &'static str,
+        parameters: &[&(dyn ToSql + Sync)],
+    ) -> Result<Vec<tokio_postgres::Row>, StoreError> {
+        let session = self.session().await?;
+        let failure = match session.query(sql, parameters).await {
+            Ok(rows) => return Ok(rows),
+            Err(failure) => failure,
+        };
+        if failure.verdict() == Verdict::Lost {
+            self.forget(&session);
+            let session = self.session().await?;
+            if let Ok(rows) = session.query(sql, parameters).await {
+                return Ok(rows);
+            }
+        }
+        Err(failure.into_store_error("reading messages"))
+    }
+
+    async fn session(&self) -> Result<Rc<Session>, StoreError> {
+        let _opening = self.opening.lock().await;
+        let current = self.session.borrow().clone();
+        if let Some(session) = current.filter(|session| !session.is_closed()) {
+            return Ok(session);
+        }
+        let session = Rc::new(Session::open(&self.source, &self.owner).await?);
+        *self.session.borrow_mut() = Some(Rc::clone(&session));
+        Ok(session)
+    }
+
+    fn forget(&self, broken: &Rc<Session>) {
+        let mut current = self.session.borrow_mut();
+        if current
+            .as_ref()
+            .is_some_and(|session| Rc::ptr_eq(session, broken))
+        {
+            *current = None;
+        }
+    }
+}

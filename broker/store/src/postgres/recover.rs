@@ -1,0 +1,142 @@
+//! Reads everything back in a handful of set-based queries.
+
+use tokio_postgres::Row;
+
+use super::{
+    messages::channel_id,
+    session::{Failure, Session},
+};
+use crate::{
+    StoreError,
+    final_state::SubscriptionNumbers,
+    records::{
+        ChannelRow, ClientRow, PendingRow, ServerInfoRow, StoredRows, SubscriptionRow, TotalsRow,
+        from_column,
+    },
+};
+
+const COUNTERS: &str = "
+    SELECT (SELECT max(id) FROM Channels), (SELECT max(subid) FROM Subscriptions),
+           (SELECT max(row) FROM SubsPending)";
+const MARKED: &str = "SELECT id, subid FROM Subscriptions WHERE deleted";
+const SERVER_INFO: &str = "SELECT id, proto, version FROM ServerInfo WHERE uniquerow = 1";
+const CLIENTS: &str = "SELECT id, hbinbox, proto FROM Clients ORDER BY id";
+const CHANNELS: &str =
+    "SELECT id, name, maxseq FROM Channels WHERE NOT coalesce(deleted, FALSE) ORDER BY id";
+/// Casts, because sums of integers are wider than a column.
+const TOTALS: &str = "
+    SELECT id, count(*), min(seq), max(seq), sum(size)::int8, max(timestamp) FROM Messages GROUP BY id";
+const SUBSCRIPTIONS: &str = "
+    SELECT id, subid, lastsent, proto FROM Subscriptions WHERE NOT coalesce(deleted, FALSE) ORDER BY id, subid";
+/// In order: a row acknowledges what an earlier one made pending.
+const PENDING: &str =
+    "SELECT subid, seq, lastsent, pending, acks FROM SubsPending ORDER BY subid, row";
+
+/// The rows, and the counters that an owner continues.
+#[derive(Debug)]
+pub(super) struct Read {
+    pub(super) rows: StoredRows,
+    pub(super) numbers: SubscriptionNumbers,
+    /// Highest `SubsPending.row`.
+    pub(super) last_pending_row: i64,
+}
+
+pub(super) async fn read(session: &Session) -> Result<Read, StoreError> {
+    read_rows(session)
+        .await
+        .map_err(|failure| failure.into_store_error("reading the store back"))
+}
+
+async fn read_rows(session: &Session) -> Result<Read, Failure> {
+    let counters = session.query_unhurried(COUNTERS, &[]).await?;
+    let last_channel: Option<i32> = counters[0].get(0);
+    let highest = number(&counters[0], 1);
+    let server_info = all(session, SERVER_INFO, |row| ServerInfoRow {
+        id: text(row, 0),
+        proto: row.get::<_, Option<Vec<u8>>>(1).unwrap_or_default(),
+        version: row.get::<_, Option<i32>>(2).unwrap_or_default().into(),
+    });
+    let rows = StoredRows {
+        server_info: server_info.await?.into_iter().next(),
+        clients: all(session, CLIENTS, client_row).await?,
+        channels: all(session, CHANNELS, channel_row).await?,
+        totals: all(session, TOTALS, totals_row).await?,
+        subscriptions: all(session, SUBSCRIPTIONS, subscription_row).await?,
+        pending: all(session, PENDING, pending_row).await?,
+        last_channel_id: last_channel.map_or(0, |id| channel_id(id).0),
+        last_subscription_id: highest,
+    };
+    let marked = all(session, MARKED, |row| {
+        (channel_id(row.get(0)), number(row, 1))
+    })
+    .await?;
+    Ok(Read {
+        rows,
+        numbers: SubscriptionNumbers { highest, marked },
+        last_pending_row: counters[0].get::<_, Option<i64>>(2).unwrap_or(0),
+    })
+}
+
+async fn all<T>(
+    session: &Session,
+    sql: &'static str,
+    decode: impl Fn(&Row) -> T,
+) -> Result<Vec<T>, Failure> {
+    let rows = session.query_unhurried(sql, &[]).await?;
+    Ok(rows.iter().map(decode).collect())
+}
+
+fn client_row(row: &Row) -> ClientRow {
+    ClientRow {
+        id: row.get(0),
+        heartbeat_inbox: text(row, 1),
+        proto: row.get(2),
+    }
+}
+
+fn channel_row(row: &Row) -> ChannelRow {
+    ChannelRow {
+        id: channel_id(row.get(0)),
+        name: row.get(1),
+        max_sequence: number(row, 2),
+    }
+}
+
+fn totals_row(row: &Row) -> TotalsRow {
+    TotalsRow {
+        channel: channel_id(row.get(0)),
+        messages: number(row, 1),
+        first: number(row, 2),
+        last: number(row, 3),
+        bytes: number(row, 4),
+        last_timestamp: row.get::<_, Option<i64>>(5).unwrap_or(0),
+    }
+}
+
+fn subscription_row(row: &Row) -> SubscriptionRow {
+    SubscriptionRow {
+        channel: channel_id(row.get(0)),
+        id: number(row, 1),
+        last_sent: number(row, 2),
+        proto: row.get::<_, Option<Vec<u8>>>(3).unwrap_or_default(),
+    }
+}
+
+fn pending_row(row: &Row) -> PendingRow {
+    PendingRow {
+        subscription: number(row, 0),
+        sequence: number(row, 1),
+        last_sent: number(row, 2),
+        pending: row.get(3),
+        acks: row.get(4),
+    }
+}
+
+/// A BIGINT that no constraint keeps from being NULL.
+fn number(row: &Row, column: usize) -> u64 {
+    from_column(row.get::<_, Option<i64>>(column).unwrap_or(0))
+}
+
+fn text(row: &Row, column: usize) -> String {
+    row.get::<_, Option<String>>(column).unwrap_or_default()
+}

@@ -1,0 +1,85 @@
+//! The seven tables: makes what is missing, leaves alone what is there.
+//!
+//! Names, columns, types and keys are those of the script that nats-streaming-server ships, so that
+//! it can be started on the same database. A database made by that script is accepted unchanged,
+//! with its index on a constant and with the two lock rows that two of its servers can leave.
+
+use tokio_postgres::error::SqlState;
+use tracing::info;
+
+use super::session::{Failure, Session};
+use crate::StoreError;
+
+/// True if nothing is missing.
+const COMPLETE: &str = "
+    SELECT count(*) = 7
+       AND EXISTS (SELECT FROM pg_attribute
+                   WHERE attrelid = to_regclass('clients') AND attname = 'proto' AND NOT attisdropped)
+    FROM unnest(ARRAY['serverinfo', 'clients', 'channels', 'messages', 'subscriptions', 'subspending',
+                      'storelock']) AS name
+    WHERE to_regclass(name) IS NOT NULL";
+
+const LOCK_ROW: &str = "SELECT EXISTS (SELECT FROM StoreLock)";
+
+/// One transaction. The advisory lock keeps two brokers from making the same thing at once, which
+/// `IF NOT EXISTS` alone does not; the table lock keeps a second lock row from being made.
+const CREATE: &str = "
+    BEGIN;
+    SELECT pg_advisory_xact_lock(1398030926, 0);
+    CREATE TABLE IF NOT EXISTS ServerInfo
+        (uniquerow INTEGER DEFAULT 1, id VARCHAR(1024), proto BYTEA, version INTEGER,
+         PRIMARY KEY (uniquerow));
+    CREATE TABLE IF NOT EXISTS Clients
+        (id VARCHAR(1024), hbinbox TEXT, proto BYTEA, PRIMARY KEY (id));
+    ALTER TABLE Clients ADD COLUMN IF NOT EXISTS proto BYTEA;
+    CREATE TABLE IF NOT EXISTS Channels
+        (id INTEGER, name VARCHAR(1024) NOT NULL, maxseq BIGINT DEFAULT 0, maxmsgs INTEGER DEFAULT 0,
+         maxbytes BIGINT DEFAULT 0, maxage BIGINT DEFAULT 0, deleted BOOL DEFAULT FALSE,
+         PRIMARY KEY (id));
+    CREATE INDEX IF NOT EXISTS Idx_ChannelsName ON Channels (name);
+    CREATE TABLE IF NOT EXISTS Messages
+        (id INTEGER, seq BIGINT, timestamp BIGINT, size INTEGER, data BYTEA,
+         CONSTRAINT PK_MsgKey PRIMARY KEY (id, seq));
+    CREATE INDEX IF NOT EXISTS Idx_MsgsTimestamp ON Messages (timestamp);
+    CREATE TABLE IF NOT EXISTS Subscriptions
+        (id INTEGER, subid BIGINT, lastsent BIGINT DEFAULT 0, proto BYTEA,
+         deleted BOOL DEFAULT FALSE, CONSTRAINT PK_SubKey PRIMARY KEY (id, subid));
+    CREATE TABLE IF NOT EXISTS SubsPending
+        (subid BIGINT, row BIGINT, seq BIGINT DEFAULT 0, lastsent BIGINT DEFAULT 0, pending BYTEA,
+         acks BYTEA, CONSTRAINT PK_MsgPendingKey PRIMARY KEY (subid, row));
+    CREATE INDEX IF NOT EXISTS Idx_SubsPendingSeq ON SubsPending (seq);
+    CREATE TABLE IF NOT EXISTS StoreLock (id VARCHAR(30), tick BIGINT DEFAULT 0);
+    LOCK TABLE StoreLock IN SHARE ROW EXCLUSIVE MODE;
+    INSERT INTO StoreLock (id, tick) SELECT '', 0 WHERE NOT EXISTS (SELECT FROM StoreLock);
+    COMMIT";
+
+/// Makes tables, columns, indexes and the lock row that are missing.
+///
+/// # Errors
+/// `Config` if the role may not make them.
+pub(super) async fn ensure(session: &Session) -> Result<(), StoreError> {
+    let looking =
+        |failure: Failure| failure.into_store_error("looking for the tables of the store");
+    if is_complete(session).await.map_err(looking)? {
+        return Ok(());
+    }
+    info!("making the tables of the store");
+    let Err(failure) = session.batch(CREATE).await else {
+        return Ok(());
+    };
+    if !session.is_closed() {
+        // The session goes on to be used; a failure here would show at its next statement.
+        let _ = session.batch("ROLLBACK").await;
+    }
+    if failure.is(&SqlState::INSUFFICIENT_PRIVILEGE) || failure.is(&SqlState::INVALID_SCHEMA_NAME) {
+        return Err(StoreError::Config(format!(
+            "unable to make the tables of the store: {failure}; grant CREATE on the schema, or make the tables beforehand"
+        )));
+    }
+    Err(failure.into_store_error("making the tables of the store"))
+}
+
+async fn is_complete(session: &Session) -> Result<bool, Failure> {
+    let has_tables: bool = session.query(COMPLETE, &[]).await?[0].get(0);
+    Ok(has_tables && session.query(LOCK_ROW, &[]).await?[0].get(0))
+}
