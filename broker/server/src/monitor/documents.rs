@@ -29,6 +29,8 @@ pub(crate) struct Facts {
     identity: Identity,
     cluster_id: String,
     client: ClientPort,
+    /// Empty without monitoring.
+    monitor_host: String,
     limits: StoreLimits,
     /// Digests of the configuration files.
     config_digest: String,
@@ -68,6 +70,10 @@ impl Facts {
             identity,
             cluster_id: config.streaming.cluster_id.clone(),
             client: config.client.clone(),
+            monitor_host: config
+                .monitor
+                .as_ref()
+                .map_or_else(String::new, |bind| bind.host.clone()),
             limits: config.streaming.limits.clone(),
             config_digest: digests.join(" "),
             started: OffsetDateTime::now_utc(),
@@ -101,9 +107,6 @@ impl Facts {
             ..
         } = &self.identity;
         let tls = self.client.tls.as_ref();
-        let monitor_host = monitor
-            .map(|_| self.client.bind.host.as_str())
-            .unwrap_or_default();
         Varz {
             server_id,
             server_name,
@@ -120,7 +123,7 @@ impl Facts {
                 .map_or(-1, |limit| int(limit.get())),
             ping_interval: nanos(self.client.ping_interval),
             ping_max: self.client.ping_max,
-            http_host: monitor_host,
+            http_host: &self.monitor_host,
             http_port: monitor.map_or(0, |address| address.port()),
             http_base_path: "",
             https_port: 0,

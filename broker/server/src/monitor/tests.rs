@@ -150,7 +150,17 @@ impl MonitorSource for Values {
 }
 
 fn monitor(values: Values) -> Arc<Monitor> {
-    let args = ["-n", "n1", "-m", "-1", "-max_channels", "7"].map(str::to_owned);
+    let args = [
+        "-n",
+        "n1",
+        "-m",
+        "-1",
+        "-a",
+        "127.0.0.1",
+        "-max_channels",
+        "7",
+    ]
+    .map(str::to_owned);
     let Ok(config::Command::Run(config)) = config::read(&args, &|_| None) else {
         panic!("configuration")
     };
