@@ -23,6 +23,7 @@ use client_id::PodName;
 use patch::Draft;
 pub use select::{Containers, Role, Selection, Settings, Store, select};
 pub use sidecar::SIDECAR;
+pub(crate) use volume::TOKEN_AUDIENCE;
 
 /// What is the same for every pod; set by the operator, never by a pod's author.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -275,36 +276,31 @@ fn inject(
             container::equip_broker(draft, target, settings)?;
         }
     }
-    sidecar::add_sidecar(draft, settings, &targets, config)?;
+    let group = share_group(draft, &targets)?;
+    sidecar::add_sidecar(draft, settings, &targets, group, config)?;
     // The sidecar moved the other init containers one place on.
     let targets = container::targets(draft, settings)?;
     for target in &targets {
         container::equip_client(draft, target, settings, request, warnings)?;
     }
-    share_group(draft, &targets)?;
     Ok(targets.into_iter().map(|target| target.name).collect())
 }
 
 /// Lets containers of other users read the keys: without a common user the pod needs a common group.
-fn share_group(draft: &mut Draft, targets: &[container::Target]) -> Result<(), Refusal> {
-    let sidecars_user = draft
-        .entries(&["spec", "initContainers"])
-        .iter()
-        .find(|container| container["name"] == SIDECAR)
-        .and_then(|sidecar| sidecar["securityContext"]["runAsUser"].as_u64())
-        .or_else(|| container::pod_user(draft));
-    let one_user = targets
-        .iter()
-        .all(|target| container::user(draft, target) == sidecars_user);
-    if one_user && sidecars_user.is_some() {
-        return Ok(());
+fn share_group(draft: &mut Draft, targets: &[container::Target]) -> Result<Option<u64>, Refusal> {
+    let owner = sidecar::user(draft, targets);
+    let read = |target| container::user(draft, target) == Some(u64::from(owner));
+    if targets.iter().all(read) {
+        return Ok(None);
     }
     let context = ["spec", "securityContext"];
-    if draft.at(&["spec", "securityContext", "fsGroup"]).is_null() {
-        draft.set(&context, "fsGroup", json!(container::USER))?;
-        draft.add_missing(&context, "fsGroupChangePolicy", json!("OnRootMismatch"))?;
+    if let Some(group) = draft.at(&context)["fsGroup"].as_u64() {
+        return Ok(Some(group));
     }
-    Ok(())
+    let group = u64::from(container::USER);
+    draft.set(&context, "fsGroup", json!(group))?;
+    draft.add_missing(&context, "fsGroupChangePolicy", json!("OnRootMismatch"))?;
+    Ok(Some(group))
 }
 
 /// Says on the pod what was injected, for people and tools. Output only.

@@ -9,6 +9,7 @@ use webhook::offline;
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Inject(args) => offline::inject(&args),
+        Command::Serve(args) => webhook::serve(&args),
     };
     match result {
         Ok(code) => code,

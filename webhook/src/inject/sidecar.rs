@@ -22,9 +22,14 @@ pub(super) fn add_sidecar(
     draft: &mut Draft,
     settings: &Settings,
     targets: &[Target],
+    key_group: Option<u64>,
     config: &Injection,
 ) -> Result<(), Refusal> {
-    let wanted = sidecar(draft, settings, targets, config);
+    let mut arguments = arguments(draft, settings, targets, config);
+    if let Some(group) = key_group {
+        arguments.push(format!("--key-group={group}"));
+    }
+    let wanted = sidecar(draft, settings, targets, &arguments, config);
     let list = ["spec", "initContainers"];
     let present = draft
         .entries(&list)
@@ -55,25 +60,31 @@ fn complete(draft: &mut Draft, path: &[&str], wanted: &Value) -> Result<(), Refu
     Ok(())
 }
 
-fn sidecar(draft: &Draft, settings: &Settings, targets: &[Target], config: &Injection) -> Value {
+fn sidecar(
+    draft: &Draft,
+    settings: &Settings,
+    targets: &[Target],
+    arguments: &[String],
+    config: &Injection,
+) -> Value {
     let probe = |path: &str| json!({"path": path, "port": ADMIN_PORT, "scheme": "HTTP"});
     json!({
         "name": SIDECAR,
         "image": config.sidecar_image,
-        "args": arguments(draft, settings, targets, config),
+        "args": arguments,
         "restartPolicy": "Always",
         "ports": [{"name": "stanchion-admin", "containerPort": ADMIN_PORT, "protocol": "TCP"}],
         // Holds the other containers until the first certificate is on disk: 1 s x 120.
         "startupProbe": {"httpGet": probe("/startupz"), "periodSeconds": 1, "failureThreshold": 120},
         "livenessProbe": {"httpGet": probe("/livez"), "periodSeconds": 10, "timeoutSeconds": 3, "failureThreshold": 3},
         "resources": resources(settings),
-        "securityContext": container::restricted(container::pod_user(draft), user(draft, targets)),
+        "securityContext": container::restricted(None, user(draft, targets)),
         "volumeMounts": mounts(settings),
     })
 }
 
 /// The user of the first container that gets certificates, so that private keys need not be readable by others.
-fn user(draft: &Draft, targets: &[Target]) -> u32 {
+pub(super) fn user(draft: &Draft, targets: &[Target]) -> u32 {
     let users = targets
         .iter()
         .filter_map(|target| container::user(draft, target));
