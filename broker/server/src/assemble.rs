@@ -1,9 +1,12 @@
 //! From the checked configuration to what the parts take: core, engine, store, TLS.
 
-use std::{path::Path, rc::Rc, sync::Arc};
+use std::{rc::Rc, sync::Arc};
 
 use broker_core::streaming::{EngineConfig, LimitsOverride};
-use broker_store::{MemoryStore, SqliteStore, Store, StoreError};
+use broker_store::{
+    MemoryStore, PostgresConfig, PostgresStore, SqliteStore, Store, StoreError,
+    postgres::source::Source,
+};
 use certs::reload::{ClientAuth, ReloadError, ServerTls};
 
 use crate::{
@@ -83,12 +86,15 @@ fn limits_override(entry: &ChannelEntry) -> LimitsOverride {
 }
 
 /// Makes the store on the thread that will use it.
-pub(crate) fn store(kind: &StoreKind, cluster_id: &str) -> Result<Rc<dyn Store>, StoreError> {
+pub(crate) fn store(kind: &StoreKind) -> Result<Rc<dyn Store>, StoreError> {
     Ok(match kind {
         StoreKind::Memory => Rc::new(MemoryStore::new()),
-        StoreKind::File { dir } => Rc::new(SqliteStore::new(dir.as_path() as &Path)?),
-        StoreKind::Sql { .. } => {
-            return Err(StoreError::Config(format!("no sql for {cluster_id}")));
+        StoreKind::File { dir } => Rc::new(SqliteStore::new(dir)?),
+        // How many connections there are is the store's own choice; a larger limit is met anyhow.
+        StoreKind::Sql { source, .. } => {
+            let environment = std::env::vars().collect();
+            let source = Source::parse(source.expose(), &environment)?;
+            Rc::new(PostgresStore::new(PostgresConfig { source }))
         }
     })
 }

@@ -166,7 +166,7 @@ fn streaming(
     let (ended_sender, ended) = oneshot::channel();
     let make: MakeInternal = Box::new(move |worker| {
         async move {
-            let store = match assemble::store(&kind, &engine.cluster_id) {
+            let store = match assemble::store(&kind) {
                 Ok(store) => store,
                 Err(error) => {
                     // The main thread may have given up already.
