@@ -108,7 +108,9 @@ impl Transport {
 
     /// Says that nothing more will come, as far as that is possible without waiting.
     pub(crate) fn close(&mut self) {
-        if let Some(tls) = &mut self.tls {
+        if let Some(tls) = &mut self.tls
+            && !tls.is_handshaking()
+        {
             tls.send_close_notify();
             // Whoever does not read it is gone already.
             let _ = send(tls, &self.socket);

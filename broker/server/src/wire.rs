@@ -4,6 +4,7 @@ mod delivery;
 mod internal;
 mod limits;
 mod protocol;
+mod tls;
 
 use std::{
     io::{ErrorKind, Read, Write},
