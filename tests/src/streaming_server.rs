@@ -1,0 +1,141 @@
+//! A streaming server as a process: our broker, or the reference, which takes the same flags.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use certs::reload::TlsFiles;
+
+use crate::process::Process;
+use crate::{ports, programs};
+
+/// For a start, with the recovery of everything that a test stores.
+const START: Duration = Duration::from_secs(30);
+/// The line after which clients are answered.
+const READY: &str = "Streaming Server is ready";
+
+/// Where messages are kept.
+#[derive(Debug)]
+pub enum Store {
+    /// In files below the server's directory: SQLite for ours.
+    Files,
+    /// In PostgreSQL; a `-sc` file that says which.
+    Sql {
+        /// In the syntax of the reference's `secret.conf`.
+        config: PathBuf,
+    },
+}
+
+/// A server that keeps its ports and its store over restarts.
+#[derive(Debug)]
+pub struct StreamingServer {
+    program: PathBuf,
+    flags: Vec<String>,
+    log: PathBuf,
+    port: u16,
+    process: Option<Process>,
+}
+
+/// Streaming cluster ID of every server that the tests start by themselves.
+pub const CLUSTER_ID: &str = "test-cluster";
+
+impl StreamingServer {
+    /// Our broker, not started yet. Its files are below `dir`.
+    ///
+    /// # Errors
+    /// When it is not built.
+    pub fn broker(dir: &Path, store: &Store) -> anyhow::Result<Self> {
+        Ok(Self::new(programs::ours("stanchion-broker")?, dir, store))
+    }
+
+    /// nats-streaming-server, not started yet. Its files are below `dir`.
+    ///
+    /// # Errors
+    /// When it is not on this machine.
+    pub fn reference(dir: &Path, store: &Store) -> anyhow::Result<Self> {
+        Ok(Self::new(
+            programs::tool("nats-streaming-server")?,
+            dir,
+            store,
+        ))
+    }
+
+    fn new(program: PathBuf, dir: &Path, store: &Store) -> Self {
+        let port = ports::free();
+        let mut flags: Vec<String> = ["-cluster_id", CLUSTER_ID, "-a", "127.0.0.1"]
+            .map(str::to_owned)
+            .into();
+        flags.extend(["-p".to_owned(), port.to_string()]);
+        match store {
+            Store::Files => {
+                let dir = dir.join("store").display().to_string();
+                flags.extend([
+                    "-store".to_owned(),
+                    "FILE".to_owned(),
+                    "-dir".to_owned(),
+                    dir,
+                ]);
+            }
+            Store::Sql { config } => {
+                let config = config.display().to_string();
+                flags.extend([
+                    "-store".to_owned(),
+                    "SQL".to_owned(),
+                    "-sc".to_owned(),
+                    config,
+                ]);
+            }
+        }
+        Self {
+            program,
+            flags,
+            log: dir.join("server.log"),
+            port,
+            process: None,
+        }
+    }
+
+    /// Clients then need TLS, with a certificate of the same authority.
+    pub fn require_tls(&mut self, files: &TlsFiles) {
+        self.flags
+            .extend(["--tls", "--tlsverify"].map(str::to_owned));
+        for (flag, file) in [
+            ("--tlscert", &files.cert),
+            ("--tlskey", &files.key),
+            ("--tlscacert", &files.ca),
+        ] {
+            self.flags
+                .extend([flag.to_owned(), file.display().to_string()]);
+        }
+    }
+
+    /// The port for clients.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Starts it, again if it was killed, and waits until it answers clients.
+    ///
+    /// # Errors
+    /// When it ends or is not ready in time, with its last lines.
+    pub async fn start(&mut self) -> anyhow::Result<()> {
+        self.kill();
+        let mut command = Command::new(&self.program);
+        command.args(&self.flags);
+        let name = self
+            .program
+            .file_name()
+            .unwrap_or_default()
+            .display()
+            .to_string();
+        let process = self
+            .process
+            .insert(Process::start(&name, &mut command, &self.log)?);
+        process.writes(READY, START).await
+    }
+
+    /// Ends it without warning, as a lost machine does.
+    pub fn kill(&mut self) {
+        self.process = None;
+    }
+}
