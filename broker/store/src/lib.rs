@@ -18,6 +18,8 @@
 
 #![warn(clippy::cast_possible_truncation)]
 
+#[cfg(feature = "conformance")]
+pub mod conformance;
 pub mod error;
 mod final_state;
 mod memory;
