@@ -13,6 +13,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use deploy_runtime::LogFormat;
 use hyper::Uri;
 
+use crate::lock::source::SqlSource;
+
 /// Certificates for the process next door: obtains, rotates, proves, reports.
 #[derive(Debug, Parser)]
 #[command(name = "stanchion-sidecar", version)]
@@ -90,8 +92,12 @@ pub struct RunArgs {
     #[arg(long, env = "STANCHION_SIDECAR_PROVE")]
     prove: Option<String>,
     /// http://HOST:PORT of the broker's monitoring, for its claim on the store.
-    #[arg(long, env = "STANCHION_SIDECAR_BROKER_MONITOR")]
-    broker_monitor: Option<Uri>,
+    #[arg(
+        long,
+        env = "STANCHION_SIDECAR_BROKER_MONITOR",
+        default_value = "http://127.0.0.1:8222"
+    )]
+    broker_monitor: Uri,
     /// The broker's store configuration (its -sc); with it the store lock is watched.
     #[arg(long, env = "STANCHION_SIDECAR_STORE_CONFIG")]
     store_config: Option<PathBuf>,
@@ -161,9 +167,17 @@ pub struct Config {
     pub key_group: Option<u32>,
     /// `HOST:PORT`.
     pub prove: Option<String>,
-    pub broker_monitor: Option<Uri>,
-    pub store_config: Option<PathBuf>,
+    pub store: Option<WatchedStore>,
     pub admin: SocketAddr,
+}
+
+/// A store whose lock is watched.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WatchedStore {
+    /// The broker's store configuration; read again whenever a connection is made.
+    pub config: PathBuf,
+    /// `http://HOST:PORT` of the broker's monitoring.
+    pub monitor: Uri,
 }
 
 impl Config {
@@ -183,24 +197,14 @@ impl Config {
                 "--prove needs a server certificate to look for: add --out server=DIR"
             );
         }
-        if let Some(url) = &args.broker_monitor {
-            ensure!(
-                url.scheme_str() == Some("http") && url.host().is_some(),
-                "--broker-monitor {url}: expected http://HOST:PORT"
-            );
-        }
-        ensure!(
-            args.store_config.is_none() || args.role == Role::Broker,
-            "--store-config is for --role broker"
-        );
+        let store = parse_store(&args)?;
         Ok(Self {
             role: args.role,
             source,
             outputs,
             key_group: args.key_group,
             prove: args.prove,
-            broker_monitor: args.broker_monitor,
-            store_config: args.store_config,
+            store,
             admin: args.admin,
         })
     }
@@ -326,6 +330,26 @@ fn parse_subject(args: &RunArgs) -> anyhow::Result<Subject> {
     Ok(subject)
 }
 
+fn parse_store(args: &RunArgs) -> anyhow::Result<Option<WatchedStore>> {
+    let monitor = &args.broker_monitor;
+    ensure!(
+        monitor.scheme_str() == Some("http") && monitor.host().is_some(),
+        "--broker-monitor {monitor}: expected http://HOST:PORT"
+    );
+    let Some(config) = &args.store_config else {
+        return Ok(None);
+    };
+    ensure!(
+        args.role == Role::Broker,
+        "--store-config is for --role broker"
+    );
+    SqlSource::read(config).with_context(|| format!("--store-config {}", config.display()))?;
+    Ok(Some(WatchedStore {
+        config: config.clone(),
+        monitor: monitor.clone(),
+    }))
+}
+
 /// Splits `HOST:PORT`; an IPv6 address stands in brackets.
 fn host_and_port(text: &str) -> anyhow::Result<(&str, u16)> {
     let (host, port) = text.rsplit_once(':').context("expected HOST:PORT")?;
@@ -424,6 +448,10 @@ mod tests {
             (
                 format!("{local} --out server=/s --name a --broker-monitor ftp://h"),
                 "http://",
+            ),
+            (
+                format!("{local} --out server=/s --name a --store-config /nowhere"),
+                "/nowhere",
             ),
             (issuer.to_owned(), "--issuer-url"),
             (format!("{issuer} --issuer-url http://h:1"), "https://"),

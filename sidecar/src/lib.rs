@@ -29,13 +29,14 @@ use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},
     sync::watch,
-    task::JoinSet,
+    task::{JoinSet, LocalSet},
     time::timeout,
 };
 use tokio_util::sync::CancellationToken;
 
 use config::{Config, Output, Source};
 use issuer::{HttpIssuer, Issuer, LocalIssuer};
+use lock::{DatabaseRows, LockWatch};
 use metrics::Metrics;
 use plan::Policy;
 use prove::{Identity, Prover};
@@ -45,7 +46,8 @@ use rotator::Rotator;
 /// written, so there is nothing to wait for.
 const STOP: Duration = Duration::from_millis(500);
 
-/// Runs until `token` is cancelled. `listener` is the admin listener.
+/// Runs until `token` is cancelled. `listener` is the admin listener. The future stays on its thread,
+/// as connections to a database do.
 ///
 /// # Errors
 /// When signals cannot be received, or when a part of the sidecar ends without having been asked to.
@@ -100,10 +102,20 @@ pub async fn run(
         };
         parts.spawn(prover.run(token.clone()));
     }
+    let local = LocalSet::new();
+    if let Some(store) = config.store.clone() {
+        let watch = LockWatch {
+            rows: DatabaseRows::new(store.config),
+            monitor: store.monitor,
+            metrics: metrics.clone(),
+            ready: admin.readiness("store lock"),
+        };
+        parts.spawn_local_on(watch.run(token.clone()), &local);
+    }
     tracing::info!(admin = %listener.local_addr().unwrap_or(config.admin), role = ?config.role,
         "sidecar is running");
     parts.spawn(admin.serve(listener, token.clone()));
-    supervise(parts, &token).await
+    local.run_until(supervise(parts, &token)).await
 }
 
 /// Waits for the end, which has to be asked for; a part that ends by itself is a failure.

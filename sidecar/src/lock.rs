@@ -6,6 +6,7 @@
 
 pub mod claim;
 pub mod judge;
+mod rows;
 pub mod source;
 
 use std::{
@@ -16,25 +17,25 @@ use std::{
 
 use deploy_runtime::admin::ReadyHandle;
 use hyper::Uri;
-use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
 use crate::metrics::Metrics;
 use judge::{Claim, Judge, LockState, Row};
 
+pub use rows::DatabaseRows;
+
 /// Time between two looks; the owner ticks as often.
 const LOOK: Duration = Duration::from_secs(1);
-/// For one look at the database; less than [`LOOK`], so that looks do not pile up.
-const ANSWER: Duration = Duration::from_millis(900);
 /// How long no answer is put up with before readiness falls: a database that restarts should not
 /// take the broker out of its Service a second later.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Something that can look at the lock's row.
-pub trait Rows: fmt::Debug + Send {
-    /// One look. Cancel-safe; after an error or a cancelled look the next one starts afresh. An error
-    /// text shows no credentials.
-    fn look(&mut self) -> impl Future<Output = Result<Row, String>> + Send;
+pub trait Rows: fmt::Debug {
+    /// One look, bounded in time. Cancel-safe; after an error or a cancelled look the next one starts
+    /// afresh. An error text shows no credentials.
+    fn look(&mut self) -> impl Future<Output = Result<Row, String>>;
 }
 
 /// Looks, judges, reports.
@@ -67,7 +68,7 @@ impl<R: Rows> LockWatch<R> {
             };
             let why = match (&row, &claim) {
                 (Err(error), _) | (_, Err(error)) => error.clone(),
-                (Ok(row), Ok(claim)) => format!("row {row:?}, broker {claim:?}"),
+                (Ok(row), Ok(claim)) => format!("{row}; {claim}"),
             };
             let now = Instant::now();
             let seen = judge.look(row.ok(), claim.ok(), now);
@@ -101,17 +102,12 @@ impl<R: Rows> LockWatch<R> {
 }
 
 async fn look(rows: &mut impl Rows, monitor: &Uri) -> (Result<Row, String>, Result<Claim, String>) {
-    let row = async {
-        timeout(ANSWER, rows.look())
-            .await
-            .unwrap_or_else(|_| Err(format!("the database did not answer in {ANSWER:?}")))
-    };
     let claim = async {
         claim::ask(monitor)
             .await
             .map_err(|error| crate::error_chain(&error))
     };
-    tokio::join!(row, claim)
+    tokio::join!(rows.look(), claim)
 }
 
 fn tell(state: LockState, why: &str) {

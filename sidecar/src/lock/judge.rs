@@ -1,13 +1,16 @@
 //! What the lock's row and the broker's claim say together. Pure: `now` is an argument.
 //!
-//! The owner counts `tick` up every second; whoever finds it standing still for 4.5 s may take the
-//! row (nats-streaming-server, `stores/sqlstore.go`). One look therefore says little; the judge
-//! remembers what it saw.
+//! The owner counts `tick` up every second; whoever finds it standing still for
+//! [`orphan_patience`] may take the row. One look therefore says little; the judge remembers what it
+//! saw.
 
-use std::time::{Duration, Instant};
+use std::{
+    fmt,
+    time::{Duration, Instant},
+};
 
-/// A tick that stands still for so long belongs to nobody who is well: three are missing.
-pub const STILL: Duration = Duration::from_secs(3);
+use broker_store::watch::orphan_patience;
+
 /// How long row and claim may differ, as they do while a broker takes the lock or gives it up.
 pub const SETTLE: Duration = Duration::from_secs(3);
 /// Two owners that take turns within this time fight; a take-over happens once.
@@ -21,6 +24,15 @@ pub struct Row {
     pub tick: i64,
 }
 
+impl fmt::Display for Row {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.owner_id.as_str() {
+            "" => f.write_str("the row names no owner"),
+            owner => write!(f, "the row names {owner}, tick {}", self.tick),
+        }
+    }
+}
+
 /// What the broker next door says about itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Claim {
@@ -30,6 +42,16 @@ pub enum Claim {
     Standby,
     /// Its store has no lock.
     None,
+}
+
+impl fmt::Display for Claim {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Active { owner_id } => write!(f, "the broker is active as {owner_id}"),
+            Self::Standby => f.write_str("the broker is on standby"),
+            Self::None => f.write_str("the broker has a store without lock"),
+        }
+    }
 }
 
 /// The state of the lock, from the point of view of the broker next door.
@@ -108,7 +130,7 @@ impl Judge {
         match claim {
             _ if taking_turns || denied_for >= SETTLE => LockState::Contested,
             _ if row.owner_id.is_empty() => LockState::Free,
-            _ if still >= STILL => LockState::Orphaned,
+            _ if still >= orphan_patience() => LockState::Orphaned,
             Claim::Active { .. } if !denied => LockState::Held,
             Claim::Active { .. } | Claim::Standby | Claim::None => LockState::Standby,
         }
@@ -171,10 +193,10 @@ mod tests {
 
     #[test]
     fn tick_that_stands_still_is_orphaned_whoever_claims_it() {
-        let looks = |claim: Claim| [0; 4].map(|_| (("a", 7), claim.clone()));
+        let looks = |claim: Claim| [0; 6].map(|_| (("a", 7), claim.clone()));
         assert_eq!(judge(&looks(active("a"))), LockState::Orphaned);
         assert_eq!(judge(&looks(Claim::Standby)), LockState::Orphaned);
-        assert_eq!(judge(&looks(active("a"))[..3]), LockState::Held);
+        assert_eq!(judge(&looks(active("a"))[..5]), LockState::Held);
     }
 
     #[test]

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use crate::support::{eventually, http, next_serial, shows};
+use crate::support::{Running, http, next_serial, shows};
 use axum::{
     Json, Router,
     extract::State,
@@ -227,14 +227,11 @@ async fn sidecar_retries_rereads_its_token_and_makes_a_key_for_every_issuance() 
         }],
         key_group: None,
         prove: None,
-        broker_monitor: None,
-        store_config: None,
+        store: None,
         admin: "127.0.0.1:0".parse().unwrap(),
     };
-    let listener = TcpListener::bind(config.admin).await.unwrap();
-    let admin = listener.local_addr().unwrap();
-    let token = CancellationToken::new();
-    let running = tokio::spawn(sidecar::run(config, listener, token.clone()));
+    let running = Running::start(config).await;
+    let admin = running.admin;
 
     let first = next_serial(&out, "").await;
     shows(admin, "/startupz", "\r\n\r\nok").await;
@@ -272,7 +269,5 @@ async fn sidecar_retries_rereads_its_token_and_makes_a_key_for_every_issuance() 
     assert_eq!(keys.len(), 2);
     assert_ne!(keys[0], keys[1]);
 
-    token.cancel();
-    eventually("the end", || async { running.is_finished().then_some(()) }).await;
-    running.await.unwrap().unwrap();
+    running.stop().await;
 }

@@ -2,7 +2,7 @@
 
 use std::{path::Path, sync::Arc, time::Duration};
 
-use crate::support::{eventually, http, nats_like_server, next_serial, shows};
+use crate::support::{Running, eventually, http, nats_like_server, next_serial, shows};
 use certs::{
     profile::Profile,
     reload::{ClientAuth, ServerTls, TlsFiles},
@@ -37,22 +37,17 @@ fn config(root: &Path, prove: Option<String>) -> Config {
         outputs: vec![output(Profile::Server), output(Profile::Route)],
         key_group: None,
         prove,
-        broker_monitor: None,
-        store_config: None,
+        store: None,
         admin: "127.0.0.1:0".parse().unwrap(),
     }
 }
 
 /// Runs a sidecar until the first certificates are there, and stops it.
 async fn provide(root: &Path) {
-    let config = config(root, None);
-    let listener = TcpListener::bind(config.admin).await.unwrap();
-    let token = CancellationToken::new();
-    let running = tokio::spawn(sidecar::run(config, listener, token.clone()));
+    let running = Running::start(config(root, None)).await;
     next_serial(&root.join("server"), "").await;
     next_serial(&root.join("route"), "").await;
-    token.cancel();
-    running.await.unwrap().unwrap();
+    running.stop().await;
 }
 
 fn server_tls(root: &Path) -> Arc<ServerTls> {
@@ -71,10 +66,8 @@ async fn proof_sees_the_new_serial_after_every_renewal() {
     tokio::spawn(Arc::clone(&tls).watch(stop.clone()));
     let address = nats_like_server(tls).await;
 
-    let config = config(root.path(), Some(address.clone()));
-    let listener = TcpListener::bind(config.admin).await.unwrap();
-    let admin = listener.local_addr().unwrap();
-    let running = tokio::spawn(sidecar::run(config, listener, stop.clone()));
+    let running = Running::start(config(root.path(), Some(address.clone()))).await;
+    let admin = running.admin;
     shows(
         admin,
         "/metrics",
@@ -100,7 +93,7 @@ async fn proof_sees_the_new_serial_after_every_renewal() {
     }
     shows(admin, "/readyz", "\r\n\r\nok").await;
     stop.cancel();
-    running.await.unwrap().unwrap();
+    running.stop().await;
 }
 
 #[tokio::test]

@@ -1,16 +1,25 @@
 //! What the tests of the sidecar share: waiting for a condition, reading the admin listener, and a
 //! server that greets as NATS servers do.
 
-use std::{future::Future, net::SocketAddr, path::Path, sync::Arc, time::Duration};
+use std::{
+    future::{Future, ready},
+    net::SocketAddr,
+    path::Path,
+    sync::Arc,
+    thread,
+    time::Duration,
+};
 
 use certs::reload::ServerTls;
-use sidecar::publish::read_meta;
+use sidecar::{config::Config, publish::read_meta};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
+    runtime,
     time::{sleep, timeout},
 };
 use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
 
 /// Longer than anything here takes, also on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -82,4 +91,37 @@ pub(crate) async fn nats_like_server(tls: Arc<ServerTls>) -> String {
         }
     });
     address
+}
+
+/// A sidecar on a thread of its own, as in a process of its own.
+pub(crate) struct Running {
+    pub(crate) admin: SocketAddr,
+    stop: CancellationToken,
+    ended: thread::JoinHandle<anyhow::Result<()>>,
+}
+
+impl Running {
+    pub(crate) async fn start(config: Config) -> Self {
+        let listener = TcpListener::bind(config.admin).await.unwrap();
+        let admin = listener.local_addr().unwrap();
+        let listener = listener.into_std().unwrap();
+        let stop = CancellationToken::new();
+        let token = stop.clone();
+        let ended = thread::spawn(move || {
+            let runtime = runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()?;
+            runtime.block_on(async {
+                sidecar::run(config, TcpListener::from_std(listener)?, token).await
+            })
+        });
+        Self { admin, stop, ended }
+    }
+
+    /// Asks it to end and expects success.
+    pub(crate) async fn stop(self) {
+        self.stop.cancel();
+        eventually("the end", || ready(self.ended.is_finished().then_some(()))).await;
+        self.ended.join().unwrap().unwrap();
+    }
 }
