@@ -96,22 +96,12 @@ fn shares_connection(matches: &Matches) -> bool {
 }
 
 /// Match results of one worker, kept up to date by the change log of the shared list.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct InterestCache {
     subjects: HashMap<Box<[u8]>, Rc<Interest>, RandomState>,
     deliveries: usize,
     /// Changes up to here are taken into account.
     generation: u64,
-}
-
-impl Default for InterestCache {
-    fn default() -> Self {
-        Self {
-            subjects: HashMap::default(),
-            deliveries: 0,
-            generation: 0,
-        }
-    }
 }
 
 impl InterestCache {

@@ -317,6 +317,7 @@ mod tests {
 
     const PINGS: PingPolicy = PingPolicy {
         interval: Duration::from_secs(120),
+        first: Duration::from_secs(2),
         max_outstanding: 2,
     };
 

@@ -130,8 +130,9 @@ impl Worker {
     /// From `INFO` in clear to TLS, and from the handshake to operations.
     fn advance_phase(&mut self, slot: usize) {
         let connection = &mut self.exchange.connections[slot];
+        let greeted = connection.output.is_empty() && !connection.blocked;
         match connection.phase {
-            Phase::Greeting { deadline } if connection.output.is_empty() && !connection.blocked => {
+            Phase::Greeting { deadline } if greeted && connection.closing.is_none() => {
                 let Some(tls) = &self.exchange.shared.tls else {
                     return;
                 };

@@ -372,6 +372,7 @@ impl Exchange {
             services.noted = true;
         } else {
             let batch = if self.worker == 0 {
+                services.noted = true;
                 &mut services.deferred
             } else {
                 &mut self.outbound[0].parcel.internal
@@ -393,8 +394,11 @@ impl Exchange {
     }
 }
 
+/// Consumers that one pass remembers to wait for. In a large fan-out the first few stand for all.
+const MAX_CONGESTED: usize = 16;
+
 fn note_congested(congested: &mut Vec<Arc<Peer>>, peer: &Arc<Peer>) {
-    if !congested.iter().any(|known| Arc::ptr_eq(known, peer)) {
+    if congested.len() < MAX_CONGESTED && !congested.iter().any(|known| Arc::ptr_eq(known, peer)) {
         congested.push(Arc::clone(peer));
     }
 }

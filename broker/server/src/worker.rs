@@ -107,6 +107,7 @@ impl WorkerHandle {
         act: impl FnOnce(&mut dyn Internal, &mut dyn Bus) -> R,
     ) -> Option<R> {
         let mut worker = self.worker.borrow_mut();
+        worker.exchange.now = Instant::now();
         let mut internal = worker.exchange.services.internal.take()?;
         let result = act(&mut *internal, &mut *worker);
         worker.exchange.services.internal = Some(internal);
@@ -306,12 +307,8 @@ impl Worker {
             let Some(mut internal) = self.exchange.services.internal.take() else {
                 return;
             };
+            std::mem::take(&mut self.exchange.services.deferred).deliver(&mut *internal);
             internal.end_of_pass(self);
-            let deferred = std::mem::take(&mut self.exchange.services.deferred);
-            if !deferred.is_empty() {
-                deferred.deliver(&mut *internal);
-                self.exchange.services.noted = true;
-            }
             self.exchange.services.internal = Some(internal);
         }
         self.report_backlog();

@@ -92,6 +92,32 @@ fn a_service_can_publish_to_itself() {
 }
 
 #[test]
+fn what_a_task_publishes_reaches_the_service_too() {
+    let (sender, receiver) = tokio::sync::oneshot::channel::<()>();
+    let make_internal: crate::launch::MakeInternal = Box::new(|worker| {
+        Box::pin(async move {
+            tokio::task::spawn_local(async move {
+                receiver.await.unwrap();
+                let payload = Payload::new(Bytes::from_static(b"tick"));
+                let reached =
+                    worker.with_internal(|_, bus| bus.publish(b"echo.t", b"in", &payload));
+                assert_eq!(reached, Some(true));
+            });
+            Some(Box::new(Echo::default()) as Box<dyn Internal>)
+        })
+    });
+    let server = Server::with_services(|_| {}, None, make_internal);
+    super::eventually("service listens", || {
+        server.stats().snapshot().subscriptions == 2
+    });
+    let mut client = server.client();
+    client.send("SUB in 1\r\n");
+    client.sync();
+    sender.send(()).unwrap();
+    client.expect("MSG in 1 in 10\r\necho.ttick\r\n");
+}
+
+#[test]
 fn order_is_kept_through_a_service() {
     const MESSAGES: usize = 5000;
     let server = echo_server();
