@@ -1,0 +1,37 @@
+# The usual commands. None of them hides anything: each can be typed by hand.
+
+.PHONY: tools test test-quick demo fmt lint deny
+
+# Packages whose tests need nothing but cargo.
+QUICK := -p broker-core -p broker-proto -p broker-server -p broker-store -p certs -p deploy-runtime -p sidecar -p webhook
+
+# Everything that the tests run against: builds or installs what is missing.
+tools:
+	tests/tools/obtain
+
+# All there is.
+test: tools lint deny
+	cargo build --workspace
+	cargo test --workspace
+
+# Without real components, under two minutes when warm.
+test-quick: fmt
+	cargo test $(QUICK) --lib --bins
+
+# The product does its main job on this machine; ONCE=1 ends with an exit code.
+demo:
+	cargo build --workspace
+	cargo run --quiet --package tests --bin demo
+
+fmt:
+	cargo fmt --all --check
+
+lint: fmt
+	cargo clippy --workspace --all-targets -- -D warnings
+
+# Advisories come from a database that is fetched; where that is refused, the rest still counts.
+deny: tools
+	target/tools/bin/cargo-deny check bans licenses sources
+	@target/tools/bin/cargo-deny check advisories || { status=$$?; \
+		if target/tools/bin/cargo-deny fetch db >/dev/null 2>&1; then exit $$status; fi; \
+		echo "deny: the advisory database cannot be fetched from here; advisories were not checked"; }
