@@ -181,7 +181,7 @@ impl Channel {
         self.last = sequence;
         self.messages += 1;
         self.bytes += data.len() as u64;
-        self.sizes.push(data.len() as u64);
+        self.sizes.push(data.len());
         self.recent.push_back(Recent { timestamp, data });
     }
 

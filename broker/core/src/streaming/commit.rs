@@ -66,7 +66,7 @@ impl Engine {
             return;
         };
         match outcome {
-            FlushOutcome::Stored => self.stored(lane, flight, now),
+            FlushOutcome::Stored => self.stored(lane, &flight, now),
             FlushOutcome::Deposed => self.depose(),
             FlushOutcome::Foreign { last } => self.renumber_behind(lane, flight, &last),
             FlushOutcome::Refused { reason } => self.refused(lane, flight, &reason),
@@ -75,12 +75,12 @@ impl Engine {
 
     /// The order is what clients rely on: responses, then deliveries, then publish acks. The next
     /// flush starts before all the writing, so that the store works meanwhile.
-    fn stored(&mut self, lane: usize, flight: InFlight, now: Now) {
+    fn stored(&mut self, lane: usize, flight: &InFlight, now: Now) {
         for (row, publisher) in flight.batch.rows.iter().zip(&flight.publishers) {
             let channel = &mut self.channels[flight.channels[publisher.slot].channel];
             channel.stored(row.sequence, row.timestamp, flight.batch.message(row));
         }
-        self.keep(lane, &flight);
+        self.keep(lane, flight);
         for share in flight.channels.iter().filter(|share| share.msgs > 0) {
             self.watch_limits(lane, share.channel);
         }
@@ -176,10 +176,11 @@ impl Engine {
             let Some(key) = self.channel_ids.get(id).copied() else {
                 continue;
             };
-            self.notices.push(format!(
+            let notice = format!(
                 "channel {} holds messages of another writer up to {last}; ours follow",
                 self.channels[key].name
-            ));
+            );
+            self.note(notice);
             let channel = &mut self.channels[key];
             channel.adopt_foreign(*last);
             next.push((key, channel.last.next()));
@@ -215,8 +216,8 @@ impl Engine {
     /// The store cannot take this batch. Messages are the likely cause: they are refused to their
     /// publishers and the changes are tried again alone. Changes alone fail for those who asked.
     fn refused(&mut self, lane: usize, flight: InFlight, reason: &str) {
-        self.notices
-            .push(format!("the store refused a batch: {reason}"));
+        let notice = format!("the store refused a batch: {reason}");
+        self.note(notice);
         if flight.batch.rows.is_empty() {
             self.settle_tickets(&flight.tickets, Err(reason));
             for change in &flight.batch.changes {

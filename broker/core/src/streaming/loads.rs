@@ -114,11 +114,13 @@ impl Engine {
     }
 
     fn read_failed(&mut self, key: ChannelKey, reason: &str, now: Now) {
-        let channel = &mut self.channels[key];
-        self.notices.push(format!(
+        let channel = &self.channels[key];
+        let notice = format!(
             "channel {}: a read from the store failed: {reason}",
             channel.name
-        ));
+        );
+        self.note(notice);
+        let channel = &mut self.channels[key];
         channel.active_load = None;
         let waiters: Vec<Waiter> = channel.waiters.drain(..).collect();
         for waiter in waiters {

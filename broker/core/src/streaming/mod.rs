@@ -89,6 +89,9 @@ const MAX_PAGE_BYTES: usize = 32 << 20;
 /// Messages kept from finished batches for live subscriptions, over all lanes.
 const MAX_RECENT_BYTES: usize = 16 << 20;
 
+/// Notices kept for the log; beyond that they say nothing new.
+const MAX_NOTICES: usize = 100;
+
 /// One activation of a streaming server on its store.
 #[derive(Debug)]
 pub struct Engine {
@@ -274,6 +277,12 @@ impl Engine {
     /// Things an operator should know, for the log; each is given once.
     pub fn take_notices(&mut self) -> Vec<String> {
         std::mem::take(&mut self.notices)
+    }
+
+    fn note(&mut self, notice: String) {
+        if self.notices.len() < MAX_NOTICES {
+            self.notices.push(notice);
+        }
     }
 
     fn settle(&mut self, now: Now) {

@@ -99,9 +99,7 @@ impl Engine {
         };
         if is_info_new {
             if !recovered.channels.is_empty() {
-                engine
-                    .notices
-                    .push("the store has channels but no server record".into());
+                engine.note("the store has channels but no server record".into());
             }
             let info = engine.subjects.info.clone();
             engine
@@ -163,11 +161,12 @@ impl Engine {
     fn bury(&mut self, channel_key: ChannelKey, ghost: RecoveredSubscription) {
         let state = ghost.state;
         let channel = &self.channels[channel_key];
-        self.notices.push(format!(
+        let notice = format!(
             "channel {}: removed member {} of durable group {}, whose client {} is unknown",
             channel.name, state.id, state.q_group, state.client_id
-        ));
+        );
         let group = channel.group_names.get(&(true, state.q_group)).copied();
+        self.note(notice);
         if let Some(group) = group {
             let group = &mut self.groups[group];
             group.last_sent = group.last_sent.max(Sequence(state.last_sent));
@@ -283,10 +282,11 @@ impl Engine {
         let Some(other) = group.and_then(|group| self.groups[group].shadow) else {
             return true;
         };
-        self.notices.push(format!(
+        let notice = format!(
             "channel {}: durable group {} has more than one shadow",
             channel.name, state.q_group
-        ));
+        );
+        self.note(notice);
         if self.subs[other].last_sent >= Sequence(state.last_sent) {
             return false;
         }

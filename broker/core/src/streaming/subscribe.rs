@@ -22,6 +22,9 @@ use crate::{
     effect::{Effect, LoadId},
 };
 
+/// Subscribe requests of a channel that may wait for a search by time before them.
+const MAX_QUEUED_REQUESTS: usize = 2048;
+
 /// Where a new subscription begins: the position before the first message it may get.
 enum Start {
     At(Sequence),
@@ -79,7 +82,10 @@ impl Engine {
     fn place(&mut self, key: ChannelKey, request: SubscribeRequest, now: Now) {
         let channel = &mut self.channels[key];
         if channel.start_search.is_some() {
-            channel.queued_requests.push_back(request);
+            // Beyond the bound a request is dropped, and its client sees a time-out.
+            if channel.queued_requests.len() < MAX_QUEUED_REQUESTS {
+                channel.queued_requests.push_back(request);
+            }
         } else {
             self.place_at(key, request, None, now);
         }
@@ -129,7 +135,7 @@ impl Engine {
             };
             group = self.channels[key]
                 .group_names
-                .get(&(is_durable, name.clone()))
+                .get(&(is_durable, name))
                 .copied();
             if let Some(group) = group {
                 return self.join(group, client, &request.request);
