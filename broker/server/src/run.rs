@@ -72,6 +72,8 @@ fn start(config: Config) -> anyhow::Result<()> {
 
 /// The streaming side as the main thread sees it.
 struct Streaming {
+    /// Lets it begin, so that its log lines follow those of the start.
+    begin: oneshot::Sender<()>,
     ownership: watch::Receiver<Ownership>,
     /// How supervision ended: an error only where the broker cannot go on.
     ended: oneshot::Receiver<anyhow::Result<()>>,
@@ -140,6 +142,8 @@ async fn serve(config: Config) -> anyhow::Result<()> {
         .map(|dir| process_files::write_ports(dir, core.address(), monitor_address))
         .transpose()?;
     banner::nats_ready();
+    // An error means that the store could not be made, which `ended` tells.
+    let _ = streaming.begin.send(());
 
     let outcome = tokio::select! {
         outcome = streaming.ended => outcome.context("streaming ended unexpectedly").flatten(),
@@ -164,6 +168,7 @@ fn streaming(
     let kind = config.store.clone();
     let (state, ownership) = watch::channel(Ownership::None);
     let (ended_sender, ended) = oneshot::channel();
+    let (begin, begun) = oneshot::channel();
     let make: MakeInternal = Box::new(move |worker| {
         async move {
             let store = match assemble::store(&kind) {
@@ -178,6 +183,10 @@ fn streaming(
             spawn_local(desk.answer(Rc::clone(&shared)));
             let service = StreamingService::new(Rc::clone(&shared));
             spawn_local(async move {
+                if begun.await.is_err() {
+                    // The main thread has given up.
+                    return;
+                }
                 let outcome = supervise(shared, engine, state, stop).await;
                 let _ = ended_sender.send(outcome);
             });
@@ -185,7 +194,14 @@ fn streaming(
         }
         .boxed_local()
     });
-    (make, Streaming { ownership, ended })
+    (
+        make,
+        Streaming {
+            begin,
+            ownership,
+            ended,
+        },
+    )
 }
 
 fn tls_handle(tls: Arc<ServerTls>) -> TlsHandle {
