@@ -34,7 +34,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use config::{Config, Output, Source};
+use config::{Config, Output, Source, WatchedStore};
 use issuer::{HttpIssuer, Issuer, LocalIssuer};
 use lock::{DatabaseRows, LockWatch};
 use metrics::Metrics;
@@ -63,59 +63,106 @@ pub async fn run(
     let ask = Arc::new(ask);
     admin.merge(rotate_route(Arc::clone(&ask)));
 
-    let mut parts = JoinSet::new();
-    parts.spawn(rotate_on_signal(ask, token.clone())?);
-    let issuer = make_issuer(&config.source);
-    let policy = Policy { spread: chance() };
-    let mut server_serial = None;
-    for output in &config.outputs {
-        let (published, serial) = watch::channel(None);
-        if output.profile == Profile::Server {
-            server_serial = Some(serial);
-        }
-        let rotator = Rotator {
-            output: output.clone(),
-            issuer: Arc::clone(&issuer),
-            policy,
-            key_group: config.key_group,
-            asked: asked.clone(),
-            published,
-            metrics: metrics.clone(),
-            started: admin.startup(&format!("{} certificate", output.profile)),
-            ready: admin.readiness(&format!("{} certificate", output.profile)),
-        };
-        parts.spawn(rotator.run(token.clone()));
-    }
-    if let (Some(address), Some(expected)) = (config.prove.clone(), server_serial) {
-        let ready = admin.readiness("proof");
-        // Nothing is due yet: the broker may start after us.
-        ready.set(true);
-        let own = identity(&config.outputs);
-        let within = prove::WITHIN;
-        let prover = Prover {
-            address,
-            own,
-            within,
-            expected,
-            metrics: metrics.clone(),
-            ready,
-        };
-        parts.spawn(prover.run(token.clone()));
-    }
     let local = LocalSet::new();
-    if let Some(store) = config.store.clone() {
-        let watch = LockWatch {
-            rows: DatabaseRows::new(store.config),
-            monitor: store.monitor,
-            metrics: metrics.clone(),
-            ready: admin.readiness("store lock"),
-        };
-        parts.spawn_local_on(watch.run(token.clone()), &local);
+    let mut sidecar = Sidecar {
+        parts: JoinSet::new(),
+        token,
+        admin,
+        metrics,
+    };
+    sidecar
+        .parts
+        .spawn(rotate_on_signal(ask, sidecar.token.clone())?);
+    let server_serial = sidecar.add_rotators(&config, &asked);
+    if let (Some(address), Some(serial)) = (config.prove.clone(), server_serial) {
+        sidecar.add_prover(address, identity(&config.outputs), serial);
+    }
+    if let Some(store) = config.store {
+        sidecar.add_lock_watch(store, &local);
     }
     tracing::info!(admin = %listener.local_addr().unwrap_or(config.admin), role = ?config.role,
         "sidecar is running");
+    let Sidecar {
+        mut parts,
+        token,
+        admin,
+        ..
+    } = sidecar;
     parts.spawn(admin.serve(listener, token.clone()));
     local.run_until(supervise(parts, &token)).await
+}
+
+/// The sidecar while it is put together.
+struct Sidecar {
+    parts: JoinSet<()>,
+    token: CancellationToken,
+    admin: AdminServer,
+    metrics: Metrics,
+}
+
+impl Sidecar {
+    /// One an output. Gives back where the serial of the server certificate is told, if there is one.
+    fn add_rotators(
+        &mut self,
+        config: &Config,
+        asked: &watch::Receiver<u64>,
+    ) -> Option<watch::Receiver<Option<String>>> {
+        let issuer = make_issuer(&config.source);
+        let policy = Policy { spread: chance() };
+        let mut server_serial = None;
+        for output in &config.outputs {
+            let (published, serial) = watch::channel(None);
+            if output.profile == Profile::Server {
+                server_serial = Some(serial);
+            }
+            let condition = format!("{} certificate", output.profile);
+            let rotator = Rotator {
+                output: output.clone(),
+                issuer: Arc::clone(&issuer),
+                policy,
+                key_group: config.key_group,
+                asked: asked.clone(),
+                published,
+                metrics: self.metrics.clone(),
+                started: self.admin.startup(&condition),
+                ready: self.admin.readiness(&condition),
+            };
+            self.parts.spawn(rotator.run(self.token.clone()));
+        }
+        server_serial
+    }
+
+    fn add_prover(
+        &mut self,
+        address: String,
+        own: Identity,
+        expected: watch::Receiver<Option<String>>,
+    ) {
+        let ready = self.admin.readiness("proof");
+        // Nothing is due yet: the broker may start after us.
+        ready.set(true);
+        let metrics = self.metrics.clone();
+        let prover = Prover {
+            address,
+            own,
+            within: prove::WITHIN,
+            expected,
+            metrics,
+            ready,
+        };
+        self.parts.spawn(prover.run(self.token.clone()));
+    }
+
+    fn add_lock_watch(&mut self, store: WatchedStore, local: &LocalSet) {
+        let watch = LockWatch {
+            rows: DatabaseRows::new(store.config),
+            monitor: store.monitor,
+            metrics: self.metrics.clone(),
+            ready: self.admin.readiness("store lock"),
+        };
+        self.parts
+            .spawn_local_on(watch.run(self.token.clone()), local);
+    }
 }
 
 /// Waits for the end, which has to be asked for; a part that ends by itself is a failure.
