@@ -18,11 +18,24 @@ pub struct Answer {
 /// # Errors
 /// When nobody answers in HTTP.
 pub async fn get(port: u16, path: &str) -> anyhow::Result<Answer> {
+    ask("GET", port, path).await
+}
+
+/// Asks a port of loopback to do something, without a body.
+///
+/// # Errors
+/// When nobody answers in HTTP.
+pub async fn post(port: u16, path: &str) -> anyhow::Result<Answer> {
+    ask("POST", port, path).await
+}
+
+async fn ask(method: &str, port: u16, path: &str) -> anyhow::Result<Answer> {
     let mut stream = TcpStream::connect(("127.0.0.1", port))
         .await
         .context("connecting")?;
     // With 1.0 the end of the connection is the end of the body.
-    let request = format!("GET {path} HTTP/1.0\r\nHost: localhost\r\n\r\n");
+    let request =
+        format!("{method} {path} HTTP/1.0\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n");
     stream
         .write_all(request.as_bytes())
         .await
