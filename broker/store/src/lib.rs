@@ -42,6 +42,10 @@ pub use sqlite::SqliteStore;
 
 /// Result of [`Store::activate`].
 #[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "made once for an activation and taken apart at once"
+)]
 pub enum Activation {
     /// This process owns the store now.
     Active(Recovered),

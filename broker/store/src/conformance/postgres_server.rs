@@ -11,6 +11,8 @@ use std::{
         Arc, Mutex, PoisonError, Weak,
         atomic::{AtomicU32, Ordering},
     },
+    thread,
+    time::Duration,
 };
 
 /// Where distributions put the server's programs, which are not on the search path.
@@ -178,7 +180,7 @@ impl PostgresServer {
     /// There is no process to kill.
     pub fn kill(&self) -> Result<(), ServerError> {
         let pid_file = self.directory.join("data/postmaster.pid");
-        let text = fs::read_to_string(pid_file).map_err(|source| ServerError::Io {
+        let text = fs::read_to_string(&pid_file).map_err(|source| ServerError::Io {
             what: "read postmaster.pid",
             source,
         })?;
@@ -194,7 +196,15 @@ impl PostgresServer {
             "killing the server",
             Command::new("kill").arg("-KILL").args(&pids),
         )?;
-        Ok(())
+        while pids.iter().any(|pid| is_running(pid)) {
+            thread::sleep(Duration::from_millis(5));
+        }
+        // Where nobody reaps orphans the dead postmaster keeps its number, and the next one would take
+        // it for alive.
+        fs::remove_file(&pid_file).map_err(|source| ServerError::Io {
+            what: "remove postmaster.pid",
+            source,
+        })
     }
 
     fn init(&self) -> Result<(), ServerError> {
@@ -366,6 +376,12 @@ fn children_of(pid: &str) -> Vec<String> {
                 .is_ok_and(|status| status.contains(&parent))
         })
         .collect()
+}
+
+/// Whether a process exists and is no zombie.
+fn is_running(pid: &str) -> bool {
+    fs::read_to_string(format!("/proc/{pid}/status"))
+        .is_ok_and(|status| !status.contains("\nState:\tZ"))
 }
 
 /// A port that was free a moment ago.

@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use broker_core::durable::{Batch, ChannelId, FlushOutcome, Row, Sequence};
+use broker_core::durable::{Batch, ChannelId, FlushOutcome, Recovered, Row, Sequence};
 use prost::Message;
 use rusqlite::{
     Connection, ErrorCode, OptionalExtension, Transaction, TransactionBehavior, params,
@@ -141,14 +141,14 @@ fn run(
             return;
         }
     };
-    if report.send(Ok(Activation::Active(recovered))).is_ok() {
+    if report.send(Ok(Activation::Active(*recovered))).is_ok() {
         open.serve(queue, deposed);
     }
     open.release();
 }
 
 enum Opened {
-    Active(Open, broker_core::durable::Recovered),
+    Active(Box<Open>, Box<Recovered>),
     Standby(String),
 }
 
@@ -206,7 +206,7 @@ impl Open {
             last_pending_row: read.last_pending_row,
             _lock: lock,
         };
-        Ok(Opened::Active(open, recovered))
+        Ok(Opened::Active(Box::new(open), Box::new(recovered)))
     }
 
     fn serve(&mut self, queue: &mpsc::Receiver<Command>, deposed: &watch::Sender<bool>) {

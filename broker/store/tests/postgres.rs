@@ -1,0 +1,495 @@
+//! The suite on the PostgreSQL store, and what can go wrong only with a database between.
+
+mod database;
+
+use std::{rc::Rc, sync::Arc, time::Duration};
+
+use broker_core::durable::{FlushOutcome, Sequence};
+use broker_store::{
+    Activation, Store, StoreError,
+    conformance::{
+        StoreFactory, activate,
+        batches::{BatchBuilder, CHANNEL, server_info, subscription},
+        flush,
+        postgres_server::PostgresServer,
+        put, read_all, restart, run, sequences,
+    },
+    store_conformance_suite,
+};
+use prost::Message;
+use tokio::time::{Instant, sleep, timeout};
+
+use database::Database;
+
+store_conformance_suite!(Database::new());
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Hex digits of a protobuf message, as a bytea literal takes them.
+fn hex(message: &impl Message) -> String {
+    message
+        .encode_to_vec()
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
+}
+
+#[test]
+fn accepts_a_database_made_by_the_reference_script() {
+    let database = Database::new();
+    database.run(include_str!("fixtures/reference_schema.sql"));
+    let indexes = "SELECT indexdef FROM pg_indexes WHERE schemaname = 'public' ORDER BY indexname";
+    let before = database.run(indexes);
+    database.run("INSERT INTO StoreLock (id, tick) VALUES ('', 0), ('', 0)");
+    run(&database, async |database: &Database| {
+        let store = database.open();
+        activate(&store).await;
+        put(
+            &store,
+            BatchBuilder::founding().rows(CHANNEL, 1..=3).build(),
+        )
+        .await;
+        let owners = database.run("SELECT count(*), min(id) FROM StoreLock");
+        assert_eq!(owners, format!("2|{}", store.owner()));
+        let (_store, recovered) = restart(database, store).await;
+        assert_eq!(recovered.channels[0].messages, 3);
+        assert_eq!(database.run(indexes), before);
+    });
+}
+
+#[test]
+fn makes_the_tables_with_one_lock_row() {
+    run(&Database::new(), async |database: &Database| {
+        let store = database.open();
+        activate(&store).await;
+        let columns = database.run(
+            "SELECT table_name, string_agg(column_name || ' ' || data_type, ', ' ORDER BY ordinal_position) \
+             FROM information_schema.columns WHERE table_schema = 'public' GROUP BY 1 ORDER BY 1",
+        );
+        assert!(columns.contains(
+            "messages|id integer, seq bigint, timestamp bigint, size integer, data bytea"
+        ));
+        assert!(columns.contains("storelock|id character varying, tick bigint"));
+        assert_eq!(columns.lines().count(), 7);
+        assert_eq!(database.run("SELECT count(*) FROM StoreLock"), "1");
+        store.close().await;
+        assert_eq!(database.run("SELECT id || '.', tick FROM StoreLock"), ".|0");
+    });
+}
+
+#[test]
+fn missing_rights_are_a_configuration_error() {
+    let database = Database::new();
+    database.run("CREATE ROLE guest LOGIN; REVOKE ALL ON SCHEMA public FROM PUBLIC; GRANT USAGE ON SCHEMA public TO guest");
+    run(&database, async |database: &Database| {
+        let store = database.open_as("guest");
+        let error = store.activate().await.unwrap_err();
+        assert!(
+            matches!(&error, StoreError::Config(text) if text.contains("CREATE")),
+            "{error}"
+        );
+    });
+    database.run("DROP OWNED BY guest; DROP ROLE guest");
+}
+
+#[test]
+fn other_version_or_cluster_column_is_refused() {
+    for change in ["version = 2", "id = 'other'"] {
+        run(&Database::new(), async |database: &Database| {
+            let store = database.open();
+            activate(&store).await;
+            put(&store, BatchBuilder::founding().build()).await;
+            store.close().await;
+            database.run(&format!("UPDATE ServerInfo SET {change}"));
+            let error = database.open().activate().await.unwrap_err();
+            assert!(matches!(error, StoreError::Corrupt(_)), "{error}");
+            assert_eq!(
+                database.run("SELECT id || '.' FROM StoreLock"),
+                ".",
+                "the lock is given back"
+            );
+        });
+    }
+}
+
+/// Rows as the reference writes them: pending, acknowledged, pending again; single sequences; in
+/// inverted physical order.
+#[test]
+fn recovers_pending_rows_of_the_reference() {
+    let database = Database::new();
+    database.run(include_str!("fixtures/reference_schema.sql"));
+    let info = hex(&server_info());
+    let state = hex(&subscription(3));
+    database.run(&format!(
+        "INSERT INTO ServerInfo (id, proto, version) VALUES ('test-cluster', '\\x{info}', 1);
+         INSERT INTO Clients (id, hbinbox) VALUES ('old', 'hb');
+         INSERT INTO Channels (id, name, deleted) VALUES (1, 'foo', FALSE), (2, 'gone', TRUE);
+         INSERT INTO Messages VALUES (1, 1, 10, 3, 'abc'), (1, 2, 20, 3, 'def'), (2, 1, 5, 1, 'x');
+         INSERT INTO Subscriptions (id, subid, lastsent, proto) VALUES (1, 3, 4, '\\x{state}');
+         INSERT INTO Subscriptions (id, subid, proto, deleted) VALUES (1, 9, '\\x{state}', TRUE);
+         INSERT INTO SubsPending (subid, row, lastsent, pending, acks) VALUES
+             (3, 4, 6, '[2]', NULL), (3, 3, 6, NULL, '[2,1]'), (3, 1, 5, '[5,1,2]', NULL);
+         INSERT INTO SubsPending (subid, row, seq) VALUES (3, 2, 7)"
+    ));
+    run(&database, async |database: &Database| {
+        let store = database.open();
+        let recovered = activate(&store).await;
+        assert_eq!(recovered.clients[0].hb_inbox, "hb");
+        assert_eq!(
+            (recovered.last_channel_id, recovered.last_subscription_id),
+            (2, 9)
+        );
+        assert_eq!(recovered.channels.len(), 1);
+        let channel = &recovered.channels[0];
+        assert_eq!(
+            (channel.messages, channel.bytes, channel.last_timestamp),
+            (2, 6, 20)
+        );
+        assert_eq!((channel.first, channel.last), (Sequence(1), Sequence(7)));
+        let found = &channel.subscriptions[0];
+        assert_eq!(found.pending, [Sequence(2), Sequence(5), Sequence(7)]);
+        assert_eq!(found.state.last_sent, 7);
+        // Whatever the rows were, one new row above all of them takes their place.
+        put(
+            &store,
+            BatchBuilder::new().pending(CHANNEL, 3, 8, &[5, 8]).build(),
+        )
+        .await;
+        let rows =
+            "SELECT row, seq, lastsent, convert_from(pending, 'UTF8'), acks FROM SubsPending";
+        assert_eq!(database.run(rows), "5|0|8|[5,8]|");
+        put(
+            &store,
+            BatchBuilder::new().pending(CHANNEL, 3, 8, &[]).build(),
+        )
+        .await;
+        assert_eq!(database.run(rows), "");
+        assert_eq!(
+            database.run("SELECT lastsent FROM Subscriptions WHERE subid = 3"),
+            "8"
+        );
+    });
+}
+
+#[test]
+fn marked_subscription_record_goes_when_a_higher_one_exists() {
+    run(&Database::new(), async |database: &Database| {
+        let store = database.open();
+        activate(&store).await;
+        let batch = BatchBuilder::founding().put_subscription(CHANNEL, subscription(1));
+        put(&store, batch.build()).await;
+        put(
+            &store,
+            BatchBuilder::new().delete_subscription(CHANNEL, 1).build(),
+        )
+        .await;
+        let records = "SELECT subid, deleted FROM Subscriptions ORDER BY subid";
+        assert_eq!(database.run(records), "1|t");
+        put(
+            &store,
+            BatchBuilder::new()
+                .put_subscription(CHANNEL, subscription(2))
+                .build(),
+        )
+        .await;
+        assert_eq!(database.run(records), "2|f");
+    });
+}
+
+/// Under a stricter isolation than READ COMMITTED the fence would fail instead of reading again.
+#[test]
+fn defaults_of_the_database_do_not_weaken_the_fence() {
+    run(&Database::new(), async |database: &Database| {
+        for setting in [
+            "default_transaction_isolation = 'serializable'",
+            "synchronous_commit = off",
+            "jit_above_cost = 0",
+        ] {
+            database.run(&format!("ALTER DATABASE {} SET {setting}", database.name()));
+        }
+        let store = database.open();
+        activate(&store).await;
+        put(&store, BatchBuilder::founding().build()).await;
+        for sequence in 1..=1500 {
+            put(
+                &store,
+                BatchBuilder::new()
+                    .rows(CHANNEL, sequence..=sequence)
+                    .build(),
+            )
+            .await;
+        }
+        assert_eq!(sequences(&store, CHANNEL).await.len(), 1500);
+    });
+}
+
+/// The connection breaks again and again while flushes run: every batch must be there exactly once.
+#[test]
+fn broken_connections_neither_lose_nor_double() {
+    run(&Database::new(), async |database: &Database| {
+        let store = database.open();
+        activate(&store).await;
+        put(&store, BatchBuilder::founding().build()).await;
+        let cutter = tokio::task::spawn_local(database.cut_again_and_again());
+        for batch in 0..150_u64 {
+            let first = batch * 20 + 1;
+            put(
+                &store,
+                BatchBuilder::new()
+                    .rows(CHANNEL, first..=first + 19)
+                    .build(),
+            )
+            .await;
+        }
+        cutter.abort();
+        assert_eq!(
+            sequences(&store, CHANNEL).await,
+            (1..=3000).collect::<Vec<_>>()
+        );
+        assert!(
+            timeout(Duration::from_millis(10), store.deposed())
+                .await
+                .is_err()
+        );
+    });
+}
+
+/// A batch that is in the table already, because the answer to it was lost, is recognized.
+#[test]
+fn a_stored_batch_whose_answer_was_lost_is_recognized() {
+    run(&Database::new(), async |database: &Database| {
+        let store = database.open();
+        activate(&store).await;
+        put(&store, BatchBuilder::founding().build()).await;
+        let batch = BatchBuilder::new().rows(CHANNEL, 1..=10).build();
+        put(&store, batch.clone()).await;
+        database.cut();
+        assert_eq!(flush(&store, batch).await, FlushOutcome::Stored);
+        assert_eq!(read_all(&store, CHANNEL).await.len(), 10);
+    });
+}
+
+#[test]
+fn survives_restarts_and_crashes_of_the_database() {
+    let server = Arc::new(PostgresServer::start().unwrap());
+    run(&Database::on(server), async |database: &Database| {
+        let store = database.open();
+        activate(&store).await;
+        put(
+            &store,
+            BatchBuilder::founding().rows(CHANNEL, 1..=5).build(),
+        )
+        .await;
+        let owner = store.owner();
+        database.server().restart().unwrap();
+        put(&store, BatchBuilder::new().rows(CHANNEL, 6..=10).build()).await;
+        database.server().kill().unwrap();
+        database.server().launch().unwrap();
+        put(&store, BatchBuilder::new().rows(CHANNEL, 11..=15).build()).await;
+        assert_eq!(
+            sequences(&store, CHANNEL).await,
+            (1..=15).collect::<Vec<_>>()
+        );
+        assert_eq!(store.owner(), owner);
+    });
+}
+
+/// Dropping without closing closes the sockets, as the end of the process does.
+#[test]
+fn a_crashed_broker_is_replaced_within_five_seconds() {
+    run(&Database::new(), async |database: &Database| {
+        let store = database.open();
+        activate(&store).await;
+        put(
+            &store,
+            BatchBuilder::founding().rows(CHANNEL, 1..=3).build(),
+        )
+        .await;
+        let standby = database.open();
+        assert!(matches!(
+            standby.activate().await.unwrap(),
+            Activation::Standby { .. }
+        ));
+        drop(store);
+        let crashed = Instant::now();
+        let recovered = activate(&standby).await;
+        assert_eq!(recovered.channels[0].messages, 3);
+        assert!(
+            crashed.elapsed() < Duration::from_secs(4),
+            "{:?}",
+            crashed.elapsed()
+        );
+    });
+}
+
+/// A frozen process keeps its connections, and with them the advisory lock. Here a thread that does
+/// not poll stands for it.
+#[test]
+fn a_frozen_owner_is_replaced_and_stores_nothing_when_it_wakes() {
+    let database = Database::new();
+    let (ready, is_ready) = std::sync::mpsc::channel();
+    let (wake, woken) = std::sync::mpsc::channel::<()>();
+    std::thread::scope(|scope| {
+        let owner = scope.spawn(|| {
+            run(&database, async move |database: &Database| {
+                let store = database.open();
+                activate(&store).await;
+                put(
+                    &store,
+                    BatchBuilder::founding().rows(CHANNEL, 1..=3).build(),
+                )
+                .await;
+                ready.send(()).unwrap();
+                woken.recv().unwrap();
+                let late = BatchBuilder::new().rows(CHANNEL, 4..=6).build();
+                assert_eq!(flush(&store, late).await, FlushOutcome::Deposed);
+                timeout(PATIENCE, store.deposed()).await.unwrap();
+            });
+        });
+        is_ready.recv().unwrap();
+        run(&database, async move |database: &Database| {
+            let store = database.open();
+            let frozen = Instant::now();
+            activate(&store).await;
+            assert!(
+                frozen.elapsed() < Duration::from_secs(7),
+                "{:?}",
+                frozen.elapsed()
+            );
+            put(
+                &store,
+                BatchBuilder::new()
+                    .row(CHANNEL, 4, b"of the new owner")
+                    .build(),
+            )
+            .await;
+            wake.send(()).unwrap();
+            owner.join().unwrap();
+            assert_eq!(sequences(&store, CHANNEL).await, [1, 2, 3, 4]);
+        });
+    });
+}
+
+#[test]
+fn a_standby_that_never_saw_the_crashed_owner_takes_over_too() {
+    run(&Database::new(), async |database: &Database| {
+        let store = database.open();
+        activate(&store).await;
+        put(&store, BatchBuilder::founding().build()).await;
+        drop(store);
+        let crashed = Instant::now();
+        let standby = database.open();
+        activate(&standby).await;
+        assert!(
+            crashed.elapsed() < Duration::from_secs(6),
+            "{:?}",
+            crashed.elapsed()
+        );
+    });
+}
+
+/// A reference server as owner: its row ticks, it holds no advisory lock.
+#[test]
+fn a_ticking_reference_is_left_alone_and_a_dead_one_replaced() {
+    run(&Database::new(), async |database: &Database| {
+        let standby = database.open();
+        activate(&standby).await;
+        standby.close().await;
+        for tick in 1..=12 {
+            database.run(&format!(
+                "UPDATE StoreLock SET id = 'reference', tick = {tick}"
+            ));
+            assert!(matches!(
+                standby.activate().await.unwrap(),
+                Activation::Standby { .. }
+            ));
+            sleep(Duration::from_millis(500)).await;
+        }
+        let stopped = Instant::now();
+        activate(&standby).await;
+        assert!(
+            stopped.elapsed() > Duration::from_millis(3500),
+            "{:?}",
+            stopped.elapsed()
+        );
+    });
+}
+
+/// Giving the lock back is conditional on our own id.
+#[test]
+fn releasing_does_not_wipe_a_successor() {
+    run(&Database::new(), async |database: &Database| {
+        let store = database.open();
+        activate(&store).await;
+        database.run("UPDATE StoreLock SET id = 'successor', tick = 5");
+        timeout(PATIENCE, store.deposed()).await.unwrap();
+        store.close().await;
+        assert_eq!(
+            database.run("SELECT id, tick FROM StoreLock"),
+            "successor|5"
+        );
+    });
+}
+
+#[test]
+fn two_contenders_for_an_empty_lock_table_make_one_owner() {
+    run(&Database::new(), async |database: &Database| {
+        let founder = database.open();
+        activate(&founder).await;
+        founder.close().await;
+        for _ in 0..5 {
+            database.run("DELETE FROM StoreLock");
+            let stores = [database.open(), database.open()];
+            let (first, second) = tokio::join!(stores[0].activate(), stores[1].activate());
+            let owners = [first, second]
+                .into_iter()
+                .filter(|activation| matches!(activation, Ok(Activation::Active(_))))
+                .count();
+            assert_eq!(owners, 1);
+            assert_eq!(database.run("SELECT count(*) FROM StoreLock"), "1");
+            for store in &stores {
+                store.close().await;
+            }
+        }
+    });
+}
+
+/// Both lanes at once, with changes and trims, then everything is where it belongs.
+#[test]
+fn lanes_write_at_the_same_time() {
+    run(&Database::new(), async |database: &Database| {
+        use broker_core::durable::ChannelId;
+        let store = database.open();
+        activate(&store).await;
+        let founding = BatchBuilder::founding()
+            .create_channel(ChannelId(2), "two")
+            .put_subscription(CHANNEL, subscription(1))
+            .put_subscription(ChannelId(2), subscription(2));
+        put(&store, founding.build()).await;
+        let write = async |channel: ChannelId, subscription: u64| {
+            for round in 0..50_u64 {
+                let first = round * 10 + 1;
+                let batch = BatchBuilder::new()
+                    .pending(channel, subscription, first, &[first])
+                    .rows(channel, first..=first + 9)
+                    .trim(channel, 1, first.saturating_sub(1));
+                put(&store, batch.build()).await;
+            }
+        };
+        tokio::join!(write(CHANNEL, 1), write(ChannelId(2), 2));
+        assert_eq!(
+            sequences(&store, CHANNEL).await,
+            (491..=500).collect::<Vec<_>>()
+        );
+        assert_eq!(
+            sequences(&store, ChannelId(2)).await,
+            (491..=500).collect::<Vec<_>>()
+        );
+        let store: Rc<dyn Store> = store;
+        let (_store, recovered) = restart(database, store).await;
+        for channel in &recovered.channels {
+            assert_eq!(channel.subscriptions[0].pending, [Sequence(491)]);
+        }
+        assert_eq!(database.run("SELECT count(*) FROM SubsPending"), "2");
+    });
+}
