@@ -337,6 +337,33 @@ async fn swap_of_the_directory_is_seen_by_the_watch() {
     watching.await.unwrap();
 }
 
+#[tokio::test]
+async fn files_written_in_place_are_taken_over_once_they_match() {
+    let ca = authority();
+    let key = PrivateKey::generate().unwrap();
+    let (chain, _) = grant(&ca, Profile::Client, &key);
+    let mut mount = Mount::new();
+    let files = mount.swap(Profile::Client, &chain, &key, ca.bundle_pem());
+    let client = Arc::new(ClientTls::with_certificate(files.clone()).unwrap());
+    let token = CancellationToken::new();
+    let watching = tokio::spawn(Arc::clone(&client).watch(token.clone()));
+
+    let key = PrivateKey::generate().unwrap();
+    let (chain, serial) = grant(&ca, Profile::Client, &key);
+    fs::write(&files.cert, chain).unwrap();
+    fs::write(&files.key, key.to_pem().as_bytes()).unwrap();
+    let seen = async {
+        while client.leaf().unwrap().serial_hex != serial {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), seen)
+        .await
+        .expect("change is seen");
+    token.cancel();
+    watching.await.unwrap();
+}
+
 #[test]
 fn debug_shows_paths_and_no_key() {
     let ca = authority();

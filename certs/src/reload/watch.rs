@@ -3,7 +3,10 @@
 
 use std::{collections::BTreeSet, error::Error, path::PathBuf, sync::Arc, time::Duration};
 
-use notify::{RecommendedWatcher, RecursiveMode, Watcher};
+use notify::{
+    EventKind, RecommendedWatcher, RecursiveMode, Watcher,
+    event::{AccessKind, AccessMode},
+};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
@@ -65,12 +68,16 @@ where
     }
 }
 
+fn is_reading(event: EventKind) -> bool {
+    event.is_access() && event != EventKind::Access(AccessKind::Close(AccessMode::Write))
+}
+
 /// Watches the directories of `paths`. Without inotify there is polling only, which is said.
 fn directory_events(paths: &[PathBuf], changed: &Arc<Notify>) -> Option<RecommendedWatcher> {
     let notify = Arc::clone(changed);
     let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
         // Our own reading makes events too; answering those would never end.
-        if !event.is_ok_and(|event| event.kind.is_access()) {
+        if !event.is_ok_and(|event| is_reading(event.kind)) {
             notify.notify_one();
         }
     });
