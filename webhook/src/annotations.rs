@@ -243,6 +243,13 @@ pub enum AnnotationError {
         /// The pod's role.
         role: &'static str,
     },
+    /// The switch of a namespace as an annotation, which the selectors of the registration do not see: pods that say
+    /// nothing would not be injected, in silence.
+    #[error("{key} on a namespace is read from its labels; set the label to the same value")]
+    NotAnAnnotation {
+        /// As written.
+        key: String,
+    },
     /// Only the switch is read as a label; anything else there would be ignored in silence.
     #[error("{key} is an annotation, not a label")]
     NotALabel {

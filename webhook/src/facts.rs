@@ -55,13 +55,9 @@ impl NamespaceFacts {
         }
     }
 
-    /// The switch; the label, which selectors see, wins over the annotation.
+    /// The switch: the label, since selectors see nothing else.
     pub fn consent(&self) -> Consent {
-        let switch = self
-            .labels
-            .get(annotations::INJECT)
-            .or_else(|| self.annotations.get(annotations::INJECT));
-        match switch.map(String::as_str) {
+        match self.labels.get(annotations::INJECT).map(String::as_str) {
             Some("enabled") => Consent::Enabled,
             Some("disabled") => Consent::Disabled,
             _ => Consent::Unsaid,
@@ -78,6 +74,12 @@ impl NamespaceFacts {
     /// # Errors
     /// The first of them.
     pub fn check(&self) -> Result<(), AnnotationError> {
+        let switch = self.annotations.get(annotations::INJECT);
+        if switch.is_some() && switch != self.labels.get(annotations::INJECT) {
+            return Err(AnnotationError::NotAnAnnotation {
+                key: annotations::INJECT.to_owned(),
+            });
+        }
         annotations::check_labels(Place::Namespace, &self.labels)?;
         annotations::check_annotations(Place::Namespace, &self.annotations)
     }
@@ -204,14 +206,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_disabled_label_wins_over_an_enabling_annotation() {
+    fn a_switch_that_selectors_do_not_see_is_refused() {
         let key = annotations::INJECT.to_owned();
-        let facts = NamespaceFacts::new(
-            "a",
-            [(&key, &"disabled".to_owned())],
-            [(&key, &"enabled".to_owned())],
-        );
-        assert_eq!(facts.consent(), Consent::Disabled);
+        let enabled = "enabled".to_owned();
+        let annotated = NamespaceFacts::new("a", [], [(&key, &enabled)]);
+        assert_eq!(annotated.consent(), Consent::Unsaid);
+        assert!(matches!(
+            annotated.check(),
+            Err(AnnotationError::NotAnAnnotation { .. })
+        ));
+        let both = NamespaceFacts::new("a", [(&key, &enabled)], [(&key, &enabled)]);
+        assert_eq!((both.consent(), both.check()), (Consent::Enabled, Ok(())));
     }
 
     #[test]

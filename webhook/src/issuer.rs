@@ -94,9 +94,9 @@ impl Refusal {
     fn status(&self) -> StatusCode {
         match self {
             Self::BadRequest(_) => StatusCode::BAD_REQUEST,
-            Self::Caller(UnknownCaller::Api(_)) | Self::Unavailable(_) => {
-                StatusCode::SERVICE_UNAVAILABLE
-            }
+            Self::Caller(UnknownCaller::Api(_))
+            | Self::Denied(Denied::UnknownNamespace(_))
+            | Self::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Caller(_) => StatusCode::UNAUTHORIZED,
             Self::Denied(_) => StatusCode::FORBIDDEN,
             Self::Busy => StatusCode::TOO_MANY_REQUESTS,
@@ -107,7 +107,9 @@ impl Refusal {
     fn outcome(&self) -> &'static str {
         match self {
             Self::BadRequest(_) => "bad_request",
-            Self::Caller(UnknownCaller::Api(_)) | Self::Unavailable(_) => "unavailable",
+            Self::Caller(UnknownCaller::Api(_))
+            | Self::Denied(Denied::UnknownNamespace(_))
+            | Self::Unavailable(_) => "unavailable",
             Self::Caller(_) => "unauthenticated",
             Self::Denied(_) => "denied",
             Self::Busy => "busy",
@@ -148,7 +150,8 @@ async fn certificates(State(shared): State<Arc<Shared>>, request: Request) -> Re
     match result {
         Ok(granted) => Json(granted).into_response(),
         Err(refusal) => {
-            tracing::info!(profile, outcome, "certificate refused: {refusal}");
+            let error: &dyn std::error::Error = &refusal;
+            tracing::info!(profile, outcome, error, "certificate refused");
             refusal.into_response()
         }
     }

@@ -60,7 +60,7 @@ async fn mutate(State(admission): State<Arc<Admission>>, request: Request<Body>)
         let message = answer.review["response"]["status"]["message"]
             .as_str()
             .unwrap_or_default();
-        tracing::info!(reason, message, "refused");
+        tracing::info!(reason, "refused: {message}");
     }
     Json(answer.review).into_response()
 }

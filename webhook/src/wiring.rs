@@ -40,9 +40,14 @@ struct Parts<'a> {
     metrics: Metrics,
     admin: AdminServer,
     tasks: JoinSet<&'static str>,
+    /// Ends of channels that have to stay open.
+    told: Vec<watch::Sender<Signing>>,
     /// Stops everything but the listeners' last requests.
     stop: CancellationToken,
 }
+
+/// Whether peers are known to trust an authority.
+type Trusted = Box<dyn Fn(&Authority) -> bool + Send>;
 
 /// The API server, and what is kept of it.
 struct Cluster {
@@ -60,6 +65,7 @@ pub(crate) async fn run(args: &ServeArgs, signal: CancellationToken) -> anyhow::
         metrics: Metrics::register(&registry).context("registering metrics")?,
         admin: AdminServer::new(registry),
         tasks: JoinSet::new(),
+        told: Vec::new(),
         stop: stop.clone(),
     };
     let cluster = if args.offline {
@@ -75,7 +81,10 @@ pub(crate) async fn run(args: &ServeArgs, signal: CancellationToken) -> anyhow::
         parts.issuer(cluster).await?;
     }
     let Parts {
-        admin, mut tasks, ..
+        admin,
+        mut tasks,
+        told: _told,
+        ..
     } = parts;
     let listener = bind(args.admin, "admin").await?;
     // The probes outlive the rest, so that the end is not taken for a failure.
@@ -171,92 +180,99 @@ impl Parts<'_> {
     }
 
     async fn admission(&mut self, cluster: Option<&Cluster>) -> anyhow::Result<()> {
-        let (tell, signing) = match (self.directory()?, cluster) {
-            (Some(signing), _) => watch::channel(signing),
-            (None, None) => bail!("--offline needs --authority-dir"),
-            (None, Some(cluster)) => {
-                let secrets = self.secrets(cluster);
-                let channel = watch::channel(authorities::admission(&secrets).await?);
-                let (tell, stop) = (channel.0.clone(), self.stop.clone());
-                self.spawn("the admission authority", async move {
-                    authorities::follow(
-                        "admission",
-                        || authorities::admission(&secrets),
-                        tell,
-                        stop,
-                    )
-                    .await;
-                });
-                channel
+        let signing = self.admission_signing(cluster).await?;
+        let configuration = self.args.webhook_configuration.as_str();
+        let trusted = match cluster {
+            Some(cluster) if !configuration.is_empty() => {
+                self.keep_registration(cluster, configuration, &signing)
             }
+            // Nobody but whoever wrote the registration knows what it says.
+            Some(_) | None => Box::new(|_: &Authority| true),
         };
-        let (see, seen) = watch::channel(String::new());
-        let configuration = self.args.webhook_configuration.clone();
-        let registered = cluster.filter(|_| !configuration.is_empty());
-        if let Some(cluster) = registered {
-            let (client, metrics, stop) = (
-                cluster.client.clone(),
-                self.metrics.clone(),
-                self.stop.clone(),
-            );
-            let follow =
-                ca_bundle::keep(client, configuration, signing.clone(), see, metrics, stop);
-            self.spawn("the caBundle", follow);
-            let ready = self.admin.readiness("ca-bundle");
-            self.spawn(
-                "the caBundle's readiness",
-                watch_bundle(ready, seen.clone(), signing.clone(), self.stop.clone()),
-            );
-        }
-        let trusted: Box<dyn Fn(&Authority) -> bool + Send> = match registered {
-            None => Box::new(|_| true),
-            Some(_) => {
-                Box::new(move |authority| seen.borrow().contains(authority.bundle_pem().trim()))
-            }
-        };
+        let native_sidecars = cluster.is_none_or(|cluster| cluster.native_sidecars);
         let admission = Admission {
             facts: match cluster {
                 Some(cluster) => cluster.cache.clone() as Arc<dyn Facts>,
                 None => Arc::new(offline::facts(self.args.namespaces.as_deref(), &[])?),
             },
-            config: self
-                .args
-                .injection
-                .injection(cluster.is_none_or(|cluster| cluster.native_sidecars)),
+            config: self.args.injection.injection(native_sidecars),
             metrics: self.metrics.clone(),
         };
         let listener = bind(self.args.listen, "admission").await?;
-        self.listen(
-            "admission",
-            listener,
-            serve::router(admission),
-            signing,
-            trusted,
-        )?;
-        // Kept for the life of the process: a channel without sender would look like an end.
-        self.hold(tell);
-        Ok(())
+        let router = serve::router(admission);
+        self.listen("admission", listener, router, signing, trusted)
+    }
+
+    /// The authority of the admission listener: of the directory, or of the Secret with two slots.
+    async fn admission_signing(
+        &mut self,
+        cluster: Option<&Cluster>,
+    ) -> anyhow::Result<watch::Receiver<Signing>> {
+        if let Some(signing) = self.directory()? {
+            return Ok(self.tell(signing).1);
+        }
+        let cluster = cluster.context("--offline needs --authority-dir")?;
+        let secrets = self.secrets(cluster);
+        let (tell, signing) = self.tell(authorities::admission(&secrets).await?);
+        let stop = self.stop.clone();
+        self.spawn("the admission authority", async move {
+            let read = || authorities::admission(&secrets);
+            authorities::follow("admission", read, tell, stop).await;
+        });
+        Ok(signing)
+    }
+
+    /// The authority of all workloads: of the directory, or of the Secret.
+    async fn workload_signing(
+        &mut self,
+        cluster: &Cluster,
+    ) -> anyhow::Result<watch::Receiver<Signing>> {
+        if let Some(signing) = self.directory()? {
+            return Ok(self.tell(signing).1);
+        }
+        let secrets = self.secrets(cluster);
+        let (tell, signing) = self.tell(authorities::workloads(&secrets).await?);
+        let stop = self.stop.clone();
+        self.spawn("the workload authority", async move {
+            let read = || authorities::workloads(&secrets);
+            authorities::follow("workloads", read, tell, stop).await;
+        });
+        Ok(signing)
+    }
+
+    /// A channel whose first value is `signing`. It stays open as long as the process lives: to its receivers the end
+    /// of a channel is the end of the program.
+    fn tell(&mut self, signing: Signing) -> (watch::Sender<Signing>, watch::Receiver<Signing>) {
+        let (tell, told) = watch::channel(signing);
+        self.told.push(tell.clone());
+        (tell, told)
+    }
+
+    /// Keeps the caBundle of the registration; returns whether an authority is in it.
+    fn keep_registration(
+        &mut self,
+        cluster: &Cluster,
+        configuration: &str,
+        signing: &watch::Receiver<Signing>,
+    ) -> Trusted {
+        let (see, seen) = watch::channel(String::new());
+        let follow = ca_bundle::keep(
+            cluster.client.clone(),
+            configuration.to_owned(),
+            signing.clone(),
+            see,
+            self.metrics.clone(),
+            self.stop.clone(),
+        );
+        self.spawn("the caBundle", follow);
+        let ready = self.admin.readiness("ca-bundle");
+        let watching = watch_bundle(ready, seen.clone(), signing.clone(), self.stop.clone());
+        self.spawn("the caBundle's readiness", watching);
+        Box::new(move |authority| seen.borrow().contains(authority.bundle_pem().trim()))
     }
 
     async fn issuer(&mut self, cluster: &Cluster) -> anyhow::Result<()> {
-        let (tell, signing) = match self.directory()? {
-            Some(signing) => watch::channel(signing),
-            None => {
-                let secrets = self.secrets(cluster);
-                let channel = watch::channel(authorities::workloads(&secrets).await?);
-                let (tell, stop) = (channel.0.clone(), self.stop.clone());
-                self.spawn("the workload authority", async move {
-                    authorities::follow(
-                        "workloads",
-                        || authorities::workloads(&secrets),
-                        tell,
-                        stop,
-                    )
-                    .await;
-                });
-                channel
-            }
-        };
+        let signing = self.workload_signing(cluster).await?;
         let askers = Arc::new(Askers::default());
         self.spawn(
             "the watch of pods",
@@ -291,9 +307,7 @@ impl Parts<'_> {
             issuer::router(issuer),
             signing,
             Box::new(|_| true),
-        )?;
-        self.hold(tell);
-        Ok(())
+        )
     }
 
     /// Serves a router with a certificate that is kept fresh.
@@ -303,7 +317,7 @@ impl Parts<'_> {
         listener: TcpListener,
         router: Router,
         signing: watch::Receiver<Signing>,
-        trusted: Box<dyn Fn(&Authority) -> bool + Send>,
+        trusted: Trusted,
     ) -> anyhow::Result<()> {
         let (dns_names, ip_addresses) = self.args.serving_names();
         let identity = ServingIdentity {
@@ -342,14 +356,6 @@ impl Parts<'_> {
             ),
         );
         Ok(())
-    }
-
-    fn hold<T: Send + 'static>(&mut self, held: T) {
-        let stop = self.stop.clone();
-        self.spawn("holding", async move {
-            stop.cancelled().await;
-            drop(held);
-        });
     }
 }
 
