@@ -105,11 +105,6 @@ impl CloseReason {
                 | Self::HandshakeFailure
         )
     }
-
-    /// A client that did not keep up.
-    pub(crate) fn is_slow_consumer(self) -> bool {
-        matches!(self, Self::PendingBytes | Self::WriteDeadline)
-    }
 }
 
 impl From<ParseError> for CloseReason {

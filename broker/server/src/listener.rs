@@ -1,8 +1,8 @@
 //! Accepts connections on worker 0 and deals them out to the workers in turn.
 
-use std::{io, net::TcpListener, sync::Arc, time::Duration};
+use std::{io, sync::Arc, time::Duration};
 
-use tokio::io::{Interest, unix::AsyncFd};
+use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 
@@ -13,22 +13,20 @@ const RETRY: Duration = Duration::from_millis(50);
 
 /// Runs until the token is cancelled; the socket is closed then.
 pub(crate) async fn accept(
-    listener: TcpListener,
+    listener: std::net::TcpListener,
     worker: &WorkerHandle,
     shared: &Arc<Shared>,
     token: &CancellationToken,
 ) {
-    let listener = match AsyncFd::with_interest(listener, Interest::READABLE) {
+    let listener = match TcpListener::from_std(listener) {
         Ok(listener) => listener,
         Err(error) => return error!("unable to wait for connections: {error}"),
     };
     let workers = shared.workers.len();
     let mut turn = 0;
     loop {
-        // The standard library's accept keeps the socket out of this runtime: it may belong to
-        // another worker.
         let accepted = tokio::select! {
-            accepted = listener.async_io(Interest::READABLE, TcpListener::accept) => accepted,
+            accepted = listener.accept() => accepted,
             () = token.cancelled() => return,
         };
         let (socket, address) = match accepted {
@@ -40,13 +38,15 @@ pub(crate) async fn accept(
                 continue;
             }
         };
-        if let Err(error) = socket
-            .set_nonblocking(true)
-            .and_then(|()| socket.set_nodelay(true))
-        {
-            warn!("{address} - unable to serve: {error}");
-            continue;
-        }
+        // Out of this runtime: the connection may belong to another worker.
+        let socket = socket.set_nodelay(true).and_then(|()| socket.into_std());
+        let socket = match socket {
+            Ok(socket) => socket,
+            Err(error) => {
+                warn!("{address} - unable to serve: {error}");
+                continue;
+            }
+        };
         shared.count_connection();
         worker.assign(turn, socket, address);
         turn = (turn + 1) % workers;

@@ -1,5 +1,6 @@
 //! Tests that speak bytes to a core on a real port.
 
+mod chaos;
 mod delivery;
 mod internal;
 mod limits;

@@ -12,9 +12,16 @@ use crate::internal::{Bus, Internal};
 #[derive(Default)]
 struct Echo {
     subscribed: bool,
-    noted: Vec<(HandlerId, Vec<u8>, Vec<u8>, Vec<u8>)>,
+    noted: Vec<Noted>,
     unanswered: usize,
     backlog: Rc<Cell<usize>>,
+}
+
+struct Noted {
+    handler: HandlerId,
+    subject: Vec<u8>,
+    reply: Vec<u8>,
+    payload: Vec<u8>,
 }
 
 const ECHO: HandlerId = HandlerId(1);
@@ -29,9 +36,12 @@ impl Internal for Echo {
         headers: &[u8],
         payload: &[u8],
     ) {
-        let payload = [headers, payload].concat();
-        self.noted
-            .push((handler, subject.into(), reply.into(), payload));
+        self.noted.push(Noted {
+            handler,
+            subject: subject.into(),
+            reply: reply.into(),
+            payload: [headers, payload].concat(),
+        });
     }
 
     fn end_of_pass(&mut self, bus: &mut dyn Bus) {
@@ -40,7 +50,13 @@ impl Internal for Echo {
             bus.subscribe(b"relay", RELAY);
             self.subscribed = true;
         }
-        for (handler, subject, reply, payload) in std::mem::take(&mut self.noted) {
+        for noted in std::mem::take(&mut self.noted) {
+            let Noted {
+                handler,
+                subject,
+                reply,
+                payload,
+            } = noted;
             let payload = Payload {
                 body: Bytes::from(subject),
                 tail: Bytes::from(payload),
