@@ -6,6 +6,7 @@
 pub mod application;
 pub mod certificates;
 pub mod control_plane;
+pub mod conversation;
 pub mod kubelet;
 pub mod ledger;
 pub mod patience;
