@@ -20,8 +20,8 @@ test-quick: fmt
 
 # The product does its main job on this machine; ONCE=1 ends with an exit code.
 demo:
-	cargo build --workspace
-	cargo run --quiet --package tests --bin demo
+	cargo build --release --workspace --bins
+	ONCE=$(ONCE) target/release/stanchion-demo
 
 fmt:
 	cargo fmt --all --check
