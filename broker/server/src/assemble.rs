@@ -90,8 +90,7 @@ pub(crate) fn store(kind: &StoreKind) -> Result<Rc<dyn Store>, StoreError> {
     Ok(match kind {
         StoreKind::Memory => Rc::new(MemoryStore::new()),
         StoreKind::File { dir } => Rc::new(SqliteStore::new(dir)?),
-        // How many connections there are is the store's own choice; a larger limit is met anyhow.
-        StoreKind::Sql { source, .. } => {
+        StoreKind::Sql { source } => {
             let environment = std::env::vars().collect();
             let source = Source::parse(source.expose(), &environment)?;
             Rc::new(PostgresStore::new(PostgresConfig { source }))

@@ -135,8 +135,6 @@ pub(crate) enum StoreKind {
     Sql {
         /// `key=value` pairs or a URL, with a password as a rule.
         source: Secret,
-        /// None: the store's own choice.
-        max_open_conns: Option<NonZeroUsize>,
     },
 }
 

@@ -220,9 +220,6 @@ fn store(draft: &Draft) -> Result<StoreKind, ConfigError> {
             ),
             "postgres" | "" => Ok(StoreKind::Sql {
                 source: draft.sql_source.clone(),
-                max_open_conns: NonZeroUsize::new(
-                    usize::try_from(draft.sql_max_open_conns).unwrap_or(0),
-                ),
             }),
             "mysql" => refuse("sql driver \"mysql\" is not supported yet: only postgres"),
             other => Err(ConfigError::Setting(format!(

@@ -67,7 +67,6 @@ pub(super) struct Draft {
     pub(super) dir: String,
     pub(super) sql_driver: String,
     pub(super) sql_source: Secret,
-    pub(super) sql_max_open_conns: i64,
     pub(super) max_channels: i64,
     pub(super) limits: Own,
     pub(super) channels: Vec<ChannelDraft>,
@@ -117,7 +116,6 @@ impl Default for Draft {
             dir: String::new(),
             sql_driver: String::new(),
             sql_source: Secret::default(),
-            sql_max_open_conns: 0,
             max_channels: limit(DEFAULT_MAX_CHANNELS),
             limits: Own {
                 max_msgs: limit(DEFAULT_LIMITS.max_msgs),

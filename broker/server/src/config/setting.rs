@@ -164,8 +164,8 @@ const STREAMING: &[Setting] = settings! {
         Text(|d, v| d.sql_source = Secret::new(v))
         "" "database source; better in the -sc file or in STANCHION_SQL_SOURCE than on a command line";
     [sql_max_open_conns] Sql [max_open_conns max_conns]
-        Number(|d, v| d.sql_max_open_conns = v)
-        "0" "connections to the database, 0 for the server's choice";
+        Unused(Shape::Word, "the store keeps a handful of connections, whatever the load")
+        "0" "accepted, without effect";
     [sql_no_caching] Sql [no_caching]
         Unused(Shape::Switch, "nothing is acknowledged before it is stored")
         "false" "accepted, without effect";

@@ -366,15 +366,10 @@ fn a_file_sets_both_servers_and_flags_win() {
     );
     assert_eq!(limits.channels[1].limits.max_msgs, 10);
     assert_eq!(limits.channels[1].limits.max_bytes, 1024);
-    let StoreKind::Sql {
-        source,
-        max_open_conns,
-    } = &config.store
-    else {
+    let StoreKind::Sql { source } = &config.store else {
         panic!("{:?}", config.store)
     };
     assert!(source.expose().contains("p4ss"));
-    assert_eq!(max_open_conns.unwrap().get(), 3);
     assert!(
         !format!("{config:?}").contains("p4ss"),
         "secrets stay out of debug output"
