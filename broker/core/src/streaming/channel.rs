@@ -203,46 +203,43 @@ impl Channel {
         self.recent.clear();
     }
 
-    /// Whether a limit is exceeded by what is held plus what a batch will add.
-    fn is_over(&self, added_msgs: u64, added_bytes: u64) -> bool {
+    fn would_exceed(&self, messages: u64, bytes: u64) -> bool {
         let ChannelLimits {
             max_msgs,
             max_bytes,
             ..
         } = self.limits;
-        (max_msgs > 0 && self.messages + added_msgs > max_msgs)
-            || (max_bytes > 0 && self.bytes + added_bytes > max_bytes)
+        (max_msgs > 0 && messages > max_msgs) || (max_bytes > 0 && bytes > max_bytes)
     }
 
     /// Whether durable messages have to go.
     pub(super) fn is_over_limits(&self) -> bool {
-        self.messages > 1 && self.is_over(0, 0)
+        self.messages > 1 && self.would_exceed(self.messages, self.bytes)
     }
 
-    /// Drops the oldest durable messages until the limits hold with what a batch adds, keeping the
-    /// newest. Gives the dropped range, both ends included.
-    pub(super) fn trim(
-        &mut self,
-        added_msgs: u64,
-        added_bytes: u64,
-    ) -> Option<(Sequence, Sequence)> {
-        let from = self.first;
-        while self.messages > 0
-            && self.messages + added_msgs > 1
-            && self.is_over(added_msgs, added_bytes)
+    /// The oldest durable messages that must go for the limits to hold with what a batch adds, both
+    /// ends included; the newest message always stays. They go when that is durable, see
+    /// [`Channel::trim_below`].
+    pub(super) fn excess(&self, added_msgs: u64, added_bytes: u64) -> Option<(Sequence, Sequence)> {
+        let (mut messages, mut bytes) = (self.messages, self.bytes);
+        let mut keep = self.first;
+        let mut sizes = self.sizes.iter();
+        while messages > 0
+            && messages + added_msgs > 1
+            && self.would_exceed(messages + added_msgs, bytes + added_bytes)
         {
-            self.drop_first();
+            messages -= 1;
+            bytes = bytes.saturating_sub(sizes.next().unwrap_or(0));
+            keep = keep.next();
         }
-        (self.first > from).then(|| (from, Sequence(self.first.0 - 1)))
+        (keep > self.first).then(|| (self.first, Sequence(keep.0 - 1)))
     }
 
-    /// Drops all messages below `keep`. Gives the dropped range, both ends included.
-    pub(super) fn trim_below(&mut self, keep: Sequence) -> Option<(Sequence, Sequence)> {
-        let from = self.first;
+    /// The messages below `keep` are gone.
+    pub(super) fn trim_below(&mut self, keep: Sequence) {
         while self.first < keep && self.first <= self.last {
             self.drop_first();
         }
-        (self.first > from).then(|| (from, Sequence(self.first.0 - 1)))
     }
 
     fn drop_first(&mut self) {

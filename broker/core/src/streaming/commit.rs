@@ -47,7 +47,7 @@ impl Engine {
             let Some(channel) = self.channels.get_mut(share.channel) else {
                 continue;
             };
-            if let Some((from, to)) = channel.trim(share.msgs, share.bytes) {
+            if let Some((from, to)) = channel.excess(share.msgs, share.bytes) {
                 draft.trims.push(Trim {
                     channel: channel.id,
                     from,
@@ -80,6 +80,9 @@ impl Engine {
             let channel = &mut self.channels[flight.channels[publisher.slot].channel];
             channel.stored(row.sequence, row.timestamp, flight.batch.message(row));
         }
+        for trim in &flight.batch.trims {
+            self.trimmed(trim);
+        }
         self.keep(lane, flight);
         for share in flight.channels.iter().filter(|share| share.msgs > 0) {
             self.watch_limits(lane, share.channel);
@@ -103,6 +106,17 @@ impl Engine {
                 payload: Payload::new(flight.acks.slice(publisher.ack.clone())),
                 request: None,
             });
+        }
+    }
+
+    fn trimmed(&mut self, trim: &Trim) {
+        let Some(key) = self.channel_ids.get(&trim.channel).copied() else {
+            return;
+        };
+        let channel = &mut self.channels[key];
+        channel.trim_below(trim.to.next());
+        if channel.limits.max_age_nanos > 0 {
+            self.arm_expiry(key);
         }
     }
 

@@ -114,7 +114,6 @@ impl Draft {
     pub(super) fn of_changes(serial: u64, batch: &Batch, tickets: Vec<TicketId>) -> Self {
         Self {
             changes: batch.changes.clone(),
-            trims: batch.trims.clone(),
             tickets,
             ..Self::new(serial)
         }

@@ -88,7 +88,7 @@ impl Engine {
             },
             Some(Purpose::OldestTimestamp(key)) => {
                 let oldest = result.ok().and_then(|messages| messages.into_iter().next());
-                self.oldest_known(key, oldest.map(|message| message.timestamp), now);
+                self.oldest_known(key, oldest.map(|message| message.timestamp));
             }
             Some(Purpose::ExpiryBoundary { .. } | Purpose::StartTime(_)) | None => {}
         }
@@ -169,7 +169,7 @@ impl Engine {
         match self.loads.remove(&load) {
             Some(Purpose::StartTime(key)) => self.start_time_found(key, load, result, now),
             Some(Purpose::ExpiryBoundary { channel, last }) => {
-                self.expiry_boundary_found(channel, last, result, now);
+                self.expiry_boundary_found(channel, last, result);
             }
             Some(Purpose::Read(_) | Purpose::OldestTimestamp(_)) | None => {}
         }
@@ -207,13 +207,11 @@ impl Engine {
         self.timers.arm(TimerKey::Expiry(key), due);
     }
 
-    fn oldest_known(&mut self, key: ChannelKey, timestamp: Option<i64>, now: Now) {
+    fn oldest_known(&mut self, key: ChannelKey, timestamp: Option<i64>) {
         self.channels[key].age_search = None;
         match timestamp {
             Some(timestamp) => self.arm_expiry_at(key, timestamp),
-            None => self
-                .timers
-                .arm(TimerKey::Expiry(key), now.monotonic + RETRY_READS_AFTER),
+            None => self.retry_expiry(key),
         }
     }
 
@@ -242,23 +240,30 @@ impl Engine {
         key: ChannelKey,
         last: Sequence,
         result: Result<Option<Sequence>, String>,
-        now: Now,
     ) {
         let channel = &mut self.channels[key];
         channel.age_search = None;
         let keep = result.map_or(channel.first, |found| found.unwrap_or(last.next()));
-        if let Some((from, to)) = channel.trim_below(keep) {
+        if keep > channel.first {
+            // The timer is set again when they are gone.
+            let (from, to) = (channel.first, Sequence(keep.0 - 1));
             let trim = Trim {
                 channel: channel.id,
                 from,
                 to,
             };
             self.channel_draft(key).trims.push(trim);
-            self.arm_expiry(key);
         } else {
             // A failure, or the two clocks went apart.
-            self.timers
-                .arm(TimerKey::Expiry(key), now.monotonic + RETRY_READS_AFTER);
+            self.retry_expiry(key);
+        }
+    }
+
+    /// Looks for expired messages a little later.
+    pub(super) fn retry_expiry(&mut self, key: ChannelKey) {
+        if self.channels[key].limits.max_age_nanos > 0 {
+            let at = self.now.monotonic + RETRY_READS_AFTER;
+            self.timers.arm(TimerKey::Expiry(key), at);
         }
     }
 }

@@ -228,7 +228,12 @@ impl Engine {
     /// When to call [`Engine::tick`] next.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Instant> {
-        self.timers.next_deadline()
+        // An engine that stops deals with no deadline any more.
+        if self.phase == Phase::Running {
+            self.timers.next_deadline()
+        } else {
+            None
+        }
     }
 
     /// A series of messages is over: serve who can be served, hand open batches of idle lanes over.

@@ -132,9 +132,6 @@ impl Engine {
                 .open(&mut self.draft_serials)
                 .share(key, &mut self.channels[key]);
         }
-        if self.channels[key].limits.max_age_nanos > 0 {
-            self.arm_expiry(key);
-        }
         let mut ghosts = Vec::new();
         for subscription in subscriptions {
             self.last_subscription_id = self.last_subscription_id.max(subscription.state.id);
@@ -348,6 +345,11 @@ impl Engine {
         }
         for client in self.clients.keys() {
             self.arm_heartbeat(client, now);
+        }
+        for channel in self.channels.keys() {
+            if self.channels[channel].limits.max_age_nanos > 0 {
+                self.arm_expiry(channel);
+            }
         }
         for key in &online {
             let sub = &mut self.subs[*key];

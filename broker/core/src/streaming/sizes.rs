@@ -48,6 +48,19 @@ impl Sizes {
         }
     }
 
+    /// Lengths from the oldest message on.
+    pub(super) fn iter(&self) -> impl Iterator<Item = u64> {
+        let (mut msgs, mut bytes) = (self.merged_msgs, self.merged_bytes);
+        let merged = std::iter::from_fn(move || {
+            let average = bytes.checked_div(msgs)?;
+            msgs -= 1;
+            bytes -= average;
+            Some(average)
+        });
+        let runs = self.runs.iter();
+        merged.chain(runs.flat_map(|run| (0..run.msgs).map(|_| u64::from(run.message_bytes))))
+    }
+
     /// Forgets the oldest message and gives its length; 0 if there is none.
     pub(super) fn pop(&mut self) -> u64 {
         if let Some(average) = self.merged_bytes.checked_div(self.merged_msgs) {
@@ -77,8 +90,10 @@ mod tests {
         for bytes in [10, 10, 20] {
             sizes.push(bytes);
         }
+        let listed: Vec<u64> = sizes.iter().collect();
         let popped: Vec<u64> = (0..7).map(|_| sizes.pop()).collect();
         assert_eq!(popped[..3].iter().sum::<u64>(), 100);
         assert_eq!(popped[3..], [10, 10, 20, 0]);
+        assert_eq!(listed, popped[..6]);
     }
 }

@@ -24,6 +24,8 @@ pub(super) struct ModelStore {
 pub(super) struct ChannelRecord {
     pub(super) name: String,
     rows: BTreeMap<u64, StoredMessage>,
+    /// Payload of every message ever stored, trimmed ones included.
+    history: BTreeMap<u64, Bytes>,
     max_sequence: u64,
     subs: BTreeMap<u64, (SubState, Vec<Sequence>)>,
 }
@@ -69,6 +71,7 @@ impl ModelStore {
                 data,
             };
             channel.max_sequence = row.sequence.0;
+            channel.history.insert(row.sequence.0, message.data);
             channel.rows.insert(row.sequence.0, stored);
         }
     }
@@ -171,6 +174,25 @@ impl ModelStore {
         .collect()
     }
 
+    /// Payloads of all messages a channel ever held, by sequence.
+    pub(super) fn history(&self, channel: &str) -> BTreeMap<u64, Bytes> {
+        self.channel(channel)
+            .map(|record| record.history.clone())
+            .unwrap_or_default()
+    }
+
+    /// Whether a channel ever held this payload under this sequence.
+    pub(super) fn has_held(&self, channel: &str, sequence: u64, data: &Bytes) -> bool {
+        let record = self.channel(channel);
+        record.is_some_and(|record| record.history.get(&sequence) == Some(data))
+    }
+
+    /// Whether a channel ever held this payload; quick for a recent one.
+    pub(super) fn has_payload(&self, channel: &str, data: &str) -> bool {
+        let record = self.channel(channel);
+        record.is_some_and(|record| record.history.values().rev().any(|held| held == data))
+    }
+
     pub(super) fn has_client(&self, id: &str) -> bool {
         self.clients.contains_key(id)
     }
@@ -212,6 +234,7 @@ impl ModelStore {
             ..MsgProto::default()
         };
         let data = message.encode_to_vec().into();
+        record.history.insert(sequence, message.data);
         record.rows.insert(
             sequence,
             StoredMessage {

@@ -93,11 +93,18 @@ struct Storm {
     /// What came, by who shares a position.
     received: BTreeMap<(String, String), BTreeSet<u64>>,
     foreign: usize,
+    /// Most messages of a channel; 0 for no limit.
+    max_msgs: u64,
 }
 
 impl Storm {
     fn new(seed: u64) -> Self {
-        let mut world = World::with(EngineConfig::default(), 1 + (seed % 2) as usize);
+        let mut config = EngineConfig::default();
+        let max_msgs = if seed % 3 == 0 { 25 } else { 0 };
+        if max_msgs > 0 {
+            config.limits.max_msgs = max_msgs;
+        }
+        let mut world = World::with(config, 1 + (seed % 2) as usize);
         for client in ["p", "x", "y"] {
             world.connect(client);
         }
@@ -110,6 +117,7 @@ impl Storm {
             sent: BTreeMap::new(),
             received: BTreeMap::new(),
             foreign: 0,
+            max_msgs,
         }
     }
 
@@ -317,9 +325,8 @@ impl Storm {
         assert!(!*is_acked, "acked twice");
         if ack.error.is_empty() {
             *is_acked = true;
-            let stored = self.world.store.messages(channel);
             assert!(
-                stored.iter().rev().any(|(_, stored)| stored == data),
+                self.world.store.has_payload(channel, data),
                 "acked and not durable"
             );
         }
@@ -355,13 +362,10 @@ impl Storm {
     }
 
     fn observe_message(&mut self, at: usize, message: &MsgProto) {
-        let stored = self.world.store.messages(&message.subject);
-        let found = stored
-            .iter()
-            .find(|(sequence, _)| *sequence == message.sequence);
-        assert_eq!(
-            found.map(|(_, data)| data),
-            Some(&message.data),
+        assert!(
+            self.world
+                .store
+                .has_held(&message.subject, message.sequence, &message.data),
             "only durable messages are sent"
         );
         let reader = &mut self.readers[at];
@@ -423,10 +427,23 @@ impl Storm {
 
     fn judge(&self) {
         for (channel, data, _) in self.sent.values().filter(|sent| sent.2) {
-            let stored = self.world.store.messages(channel);
             assert!(
-                stored.iter().any(|(_, stored)| stored == data),
+                self.world.store.has_payload(channel, data),
                 "an acked message is missing"
+            );
+        }
+        for channel in CHANNELS {
+            let ever = self.world.store.history(channel);
+            let kept = if self.max_msgs > 0 {
+                self.max_msgs as usize
+            } else {
+                ever.len()
+            };
+            let stored = self.world.store.messages(channel);
+            let newest: Vec<_> = ever.into_iter().rev().take(kept).collect();
+            assert!(
+                stored.into_iter().rev().eq(newest),
+                "only the limit removes, and it does"
             );
         }
         for reader in &self.readers {
