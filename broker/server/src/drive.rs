@@ -308,6 +308,8 @@ impl Worker {
             }
         }
         self.publish(slot, &mut run);
+        // Even if nobody was interested: the counts have changed.
+        self.schedule_pass();
         at
     }
 
@@ -442,7 +444,6 @@ impl Worker {
         if !interest.is_empty() {
             reached = route(&interest, run, muted, &mut self.dice, &mut self.exchange);
             self.exchange.end_exhausted();
-            self.schedule_pass();
         }
         if wants_answer {
             for (index, publication) in run.iter().enumerate() {

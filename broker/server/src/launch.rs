@@ -115,6 +115,9 @@ pub(crate) enum StartError {
 }
 
 /// What all workers share.
+///
+/// Locks: the sublist's, each mailbox's, and the gate in each [`Peer`]. All are held for a few lines
+/// only, and nobody who holds one takes another.
 pub(crate) struct Shared {
     pub(crate) config: CoreConfig,
     pub(crate) sublist: SharedSublist,

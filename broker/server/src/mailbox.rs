@@ -104,3 +104,51 @@ impl Mailbox {
         self.parcels.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{sync::atomic::AtomicUsize, task::Wake};
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Wakes(AtomicUsize);
+
+    impl Wake for Wakes {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, SeqCst);
+        }
+    }
+
+    fn parcel() -> Parcel {
+        Parcel::default()
+    }
+
+    #[test]
+    fn only_a_sleeping_owner_is_woken_and_only_once() {
+        let (mailbox, wakes) = (Mailbox::default(), Arc::new(Wakes::default()));
+        for round in 1..3 {
+            mailbox.register(&Waker::from(Arc::clone(&wakes)));
+            mailbox.sleep();
+            mailbox.push(parcel());
+            mailbox.push(parcel());
+            assert_eq!(wakes.0.load(SeqCst), round);
+            mailbox.wake_up();
+            assert_eq!(mailbox.take().len(), 2);
+            mailbox.push(parcel());
+            assert_eq!(wakes.0.load(SeqCst), round);
+            assert_eq!(mailbox.take().len(), 1);
+        }
+    }
+
+    #[test]
+    fn an_owner_that_goes_to_sleep_over_a_parcel_is_woken() {
+        let (mailbox, wakes) = (Mailbox::default(), Arc::new(Wakes::default()));
+        mailbox.register(&Waker::from(Arc::clone(&wakes)));
+        mailbox.push(parcel());
+        assert_eq!(wakes.0.load(SeqCst), 0);
+        mailbox.sleep();
+        assert_eq!(wakes.0.load(SeqCst), 1);
+        assert!(mailbox.take().len() == 1 && mailbox.take().is_empty());
+    }
+}

@@ -7,8 +7,8 @@ use broker_proto::encode::Sink;
 
 /// Measured: larger gains nothing, and this fits the second-level cache beside the read buffer.
 pub(crate) const CHUNK_BYTES: usize = 64 << 10;
-/// Empty chunks kept a worker; more are given back to the allocator.
-const MAX_POOLED: usize = 256;
+/// Empty chunks kept a worker (4 MiB); more are given back to the allocator.
+const MAX_POOLED: usize = 64;
 /// A chunk handed over with less than this in it is copied behind what waits already, or a slow
 /// consumer of small messages would hold many times its pending bytes in memory.
 const COPY_BELOW: usize = CHUNK_BYTES / 4;
