@@ -98,7 +98,20 @@ impl Engine {
             Reader::Redelivery(_) => &mut false,
         };
         if !std::mem::replace(is_ready, true) {
-            self.ready.push(reader);
+            self.ready.push_back(reader);
+        }
+    }
+
+    /// Has the readers of new messages served; a batch brought some.
+    pub(super) fn wake_readers(&mut self, key: ChannelKey) {
+        for at in 0..self.channels[key].subs.len() {
+            let sub = self.channels[key].subs[at];
+            if self.subs[sub].takes_new() {
+                self.wake(Reader::Sub(sub));
+            }
+        }
+        for at in 0..self.channels[key].groups.len() {
+            self.wake(Reader::Group(self.channels[key].groups[at]));
         }
     }
 

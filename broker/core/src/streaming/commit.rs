@@ -13,7 +13,6 @@ use super::{
     timers::TimerKey,
 };
 use crate::{
-    Now,
     durable::{Change, ChannelId, FlushOutcome, Row, Sequence, Trim},
     effect::{Effect, Payload},
 };
@@ -57,7 +56,7 @@ impl Engine {
         }
     }
 
-    pub(super) fn finish_flush(&mut self, lane: usize, outcome: FlushOutcome, now: Now) {
+    pub(super) fn finish_flush(&mut self, lane: usize, outcome: FlushOutcome) {
         let Some(flight) = self
             .lanes
             .get_mut(lane)
@@ -66,7 +65,7 @@ impl Engine {
             return;
         };
         match outcome {
-            FlushOutcome::Stored => self.stored(lane, &flight, now),
+            FlushOutcome::Stored => self.stored(lane, flight),
             FlushOutcome::Deposed => self.depose(),
             FlushOutcome::Foreign { last } => self.renumber_behind(lane, flight, &last),
             FlushOutcome::Refused { reason } => self.refused(lane, flight, &reason),
@@ -75,7 +74,7 @@ impl Engine {
 
     /// The order is what clients rely on: responses, then deliveries, then publish acks. The next
     /// flush starts before all the writing, so that the store works meanwhile.
-    fn stored(&mut self, lane: usize, flight: &InFlight, now: Now) {
+    fn stored(&mut self, lane: usize, flight: InFlight) {
         for (row, publisher) in flight.batch.rows.iter().zip(&flight.publishers) {
             let channel = &mut self.channels[flight.channels[publisher.slot].channel];
             channel.stored(row.sequence, row.timestamp, flight.batch.message(row));
@@ -83,7 +82,7 @@ impl Engine {
         for trim in &flight.batch.trims {
             self.trimmed(trim);
         }
-        self.keep(lane, flight);
+        self.keep(lane, &flight);
         for share in flight.channels.iter().filter(|share| share.msgs > 0) {
             self.watch_limits(lane, share.channel);
         }
@@ -91,10 +90,17 @@ impl Engine {
         self.flush_idle_lanes();
         if self.phase == Phase::Running {
             for share in flight.channels.iter().filter(|share| share.msgs > 0) {
-                self.deliver_channel(share.channel, now);
+                self.wake_readers(share.channel);
             }
         }
         self.counters.messages_stored += flight.batch.rows.len() as u64;
+        if !flight.publishers.is_empty() {
+            self.finished.push_back(flight);
+        }
+    }
+
+    /// Answers the publishers of a durable batch.
+    pub(super) fn ack_publishers(&mut self, flight: &InFlight) {
         for publisher in flight
             .publishers
             .iter()
@@ -171,6 +177,7 @@ impl Engine {
         self.effects.clear();
         self.timers.clear();
         self.ready.clear();
+        self.finished.clear();
         let inboxes = self.subs.iter().filter(|(_, sub)| sub.is_online());
         let inboxes = inboxes.map(|(key, sub)| Handler::Ack {
             sub: key,

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use super::{
     Engine, SAVE_POSITIONS_AFTER,
     channel::{Lookup, Message, Reader, Waiter},
-    keys::{ChannelKey, GroupKey, SubKey},
+    keys::{GroupKey, SubKey},
     loads::MAX_READ_ROWS,
     pending::Entry,
     timers::TimerKey,
@@ -17,45 +17,39 @@ use crate::{
     effect::{Effect, Payload},
 };
 
+/// Messages one reader gets before the next one has its turn; bounds what waits to be performed.
+pub(super) const SERVED_AT_ONCE: usize = 500;
+
 impl Engine {
-    /// Serves the readers that were woken.
-    pub(super) fn serve_ready(&mut self, now: Now) {
-        let mut at = 0;
-        while let Some(reader) = self.ready.get(at).copied() {
-            at += 1;
-            match reader {
-                Reader::Sub(sub) => {
-                    if let Some(sub) = self.subs.get_mut(sub) {
-                        sub.is_ready = false;
-                    }
-                }
-                Reader::Group(group) => {
-                    if let Some(group) = self.groups.get_mut(group) {
-                        group.is_ready = false;
-                    }
-                }
-                Reader::Redelivery(_) => {}
-            }
-            self.serve(reader, now);
+    /// Does one piece of the work that was put off; false if there is none. Readers come before the
+    /// publish acks of the batches that woke them.
+    pub(super) fn go_on(&mut self) -> bool {
+        if let Some(reader) = self.ready.pop_front() {
+            self.serve(reader);
+        } else if let Some(flight) = self.finished.pop_front() {
+            self.ack_publishers(&flight);
+        } else {
+            return false;
         }
-        self.ready.clear();
+        true
     }
 
-    pub(super) fn serve(&mut self, reader: Reader, now: Now) {
+    fn serve(&mut self, reader: Reader) {
+        let now = self.now;
         match reader {
-            Reader::Sub(sub) => self.deliver_to_sub(sub, now),
-            Reader::Group(group) => self.deliver_to_group(group, now),
-            Reader::Redelivery(sub) => self.continue_run(sub, now),
-        }
-    }
-
-    /// A channel got messages.
-    pub(super) fn deliver_channel(&mut self, key: ChannelKey, now: Now) {
-        for at in 0..self.channels[key].subs.len() {
-            self.deliver_to_sub(self.channels[key].subs[at], now);
-        }
-        for at in 0..self.channels[key].groups.len() {
-            self.deliver_to_group(self.channels[key].groups[at], now);
+            Reader::Sub(key) => {
+                if let Some(sub) = self.subs.get_mut(key) {
+                    sub.is_ready = false;
+                    self.deliver_to_sub(key, now);
+                }
+            }
+            Reader::Group(key) => {
+                if let Some(group) = self.groups.get_mut(key) {
+                    group.is_ready = false;
+                    self.deliver_to_group(key, now);
+                }
+            }
+            Reader::Redelivery(key) => self.continue_run(key, now),
         }
     }
 
@@ -68,7 +62,7 @@ impl Engine {
             return;
         }
         let channel_key = sub.channel;
-        loop {
+        for _ in 0..SERVED_AT_ONCE {
             let sub = &mut self.subs[key];
             // Looked at first: a subscription without room reads nothing.
             if sub.pending.len() >= sub.capacity() {
@@ -94,6 +88,7 @@ impl Engine {
                 }
             }
         }
+        self.wake(Reader::Sub(key));
     }
 
     /// Sends new messages to members of a group while one of them has room.
@@ -105,7 +100,7 @@ impl Engine {
             return;
         }
         let channel_key = group.channel;
-        loop {
+        for _ in 0..SERVED_AT_ONCE {
             let Some((place, member)) = self.choose_new(key) else {
                 return;
             };
@@ -133,6 +128,7 @@ impl Engine {
                 }
             }
         }
+        self.wake(Reader::Group(key));
     }
 
     /// The member for a new message: the one with the fewest pending among those with room, of

@@ -83,7 +83,7 @@ impl Engine {
     ) {
         match self.loads.remove(&load) {
             Some(Purpose::Read(key)) => match result {
-                Ok(messages) => self.read_done(key, load, messages, now),
+                Ok(messages) => self.read_done(key, load, messages),
                 Err(reason) => self.read_failed(key, &reason, now),
             },
             Some(Purpose::OldestTimestamp(key)) => {
@@ -94,7 +94,7 @@ impl Engine {
         }
     }
 
-    fn read_done(&mut self, key: ChannelKey, load: LoadId, messages: Vec<StoredMessage>, now: Now) {
+    fn read_done(&mut self, key: ChannelKey, load: LoadId, messages: Vec<StoredMessage>) {
         let channel = &mut self.channels[key];
         let Some(active) = channel.active_load.take_if(|active| active.load == load) else {
             return;
@@ -109,7 +109,7 @@ impl Engine {
         self.start_read(key);
         for waiter in served {
             self.stop_waiting(waiter.reader);
-            self.serve(waiter.reader, now);
+            self.wake(waiter.reader);
         }
     }
 

@@ -4,9 +4,8 @@
 //! How a shell drives it:
 //! * after [`Engine::new`], and after every input, perform [`Engine::next_effect`] until there is
 //!   none;
-//! * after a series of [`Engine::message`] calls (a read pass), call [`Engine::end_of_pass`]: it
-//!   serves subscriptions that acks made room for and hands open batches over. All other inputs do
-//!   that by themselves;
+//! * after a series of [`Engine::message`] calls (a read pass), call [`Engine::end_of_pass`], which
+//!   hands open batches over. All other inputs do that by themselves;
 //! * call [`Engine::tick`] when [`Engine::next_deadline`] has come.
 //!
 //! Messages must be given in the order in which a connection sent them. That is the whole ordering
@@ -57,7 +56,7 @@ use self::{
     clients::Clients,
     heartbeat::Inquiry,
     keys::{ChannelKey, GroupKey, Handler, SubKey, Table},
-    lane::{Draft, Lane},
+    lane::{Draft, InFlight, Lane},
     loads::Purpose,
     nuid::NuidSource,
     pages::Pages,
@@ -122,8 +121,10 @@ pub struct Engine {
     last_load: u64,
     inquiries: HashMap<RequestId, Inquiry, RandomState>,
     last_request: u64,
-    /// Readers that may have something to get; served at the end of the input.
-    ready: Vec<Reader>,
+    /// Readers that may have something to get; served when the effects before that are performed.
+    ready: VecDeque<Reader>,
+    /// Durable batches whose publishers have not been answered; they are after the readers.
+    finished: VecDeque<InFlight>,
     dirty: Vec<SubKey>,
     /// Of the input being dealt with.
     now: Now,
@@ -174,7 +175,7 @@ impl Engine {
         if self.phase == Phase::Running {
             self.now = now;
             self.unanswered(request, now);
-            self.settle(now);
+            self.settle();
         }
     }
 
@@ -184,8 +185,8 @@ impl Engine {
             return;
         }
         self.now = now;
-        self.finish_flush(lane, outcome, now);
-        self.settle(now);
+        self.finish_flush(lane, outcome);
+        self.settle();
     }
 
     /// Answer to [`Effect::Load`].
@@ -193,7 +194,7 @@ impl Engine {
         if self.phase == Phase::Running {
             self.now = now;
             self.finish_load(load, result, now);
-            self.settle(now);
+            self.settle();
         }
     }
 
@@ -202,7 +203,7 @@ impl Engine {
         if self.phase == Phase::Running {
             self.now = now;
             self.finish_search(load, result, now);
-            self.settle(now);
+            self.settle();
         }
     }
 
@@ -222,7 +223,7 @@ impl Engine {
                 TimerKey::SavePositions => self.save_positions(),
             }
         }
-        self.settle(now);
+        self.settle();
     }
 
     /// When to call [`Engine::tick`] next.
@@ -236,15 +237,23 @@ impl Engine {
         }
     }
 
-    /// A series of messages is over: serve who can be served, hand open batches of idle lanes over.
+    /// A series of messages is over: hands the open batches of idle lanes over.
     pub fn end_of_pass(&mut self, now: Now) {
         self.now = now;
-        self.settle(now);
+        self.settle();
     }
 
-    /// The next thing to do, in order.
+    /// The next thing to do, in order. Work that can be large (deliveries to many subscriptions) is
+    /// done here, piece by piece, so that effects do not pile up.
     pub fn next_effect(&mut self) -> Option<Effect> {
-        self.effects.pop_front()
+        loop {
+            if let Some(effect) = self.effects.pop_front() {
+                return Some(effect);
+            }
+            if !self.go_on() {
+                return None;
+            }
+        }
     }
 
     /// Refuses new work and flushes what is open, positions included. Go on reporting flushes until
@@ -254,8 +263,9 @@ impl Engine {
             return;
         }
         self.now = now;
-        self.settle(now);
+        self.settle();
         self.phase = Phase::Stopping;
+        self.ready.clear();
         self.timers.clear();
         self.save_positions();
         self.flush_idle_lanes();
@@ -264,7 +274,8 @@ impl Engine {
     /// Nothing is under way or waiting to be flushed.
     #[must_use]
     pub fn is_drained(&self) -> bool {
-        self.phase == Phase::Deposed || self.lanes.iter().all(Lane::is_idle)
+        self.phase == Phase::Deposed
+            || (self.finished.is_empty() && self.lanes.iter().all(Lane::is_idle))
     }
 
     /// Whether the store said that somebody else owns it. The engine stays silent from then on.
@@ -290,10 +301,7 @@ impl Engine {
         }
     }
 
-    fn settle(&mut self, now: Now) {
-        if self.phase == Phase::Running {
-            self.serve_ready(now);
-        }
+    fn settle(&mut self) {
         if self.phase != Phase::Deposed {
             self.flush_idle_lanes();
         }

@@ -90,7 +90,8 @@ impl Engine {
             last_load: 0,
             inquiries: HashMap::default(),
             last_request: 0,
-            ready: Vec::new(),
+            ready: VecDeque::new(),
+            finished: VecDeque::new(),
             dirty: Vec::new(),
             now,
             effects: VecDeque::new(),
@@ -367,7 +368,7 @@ impl Engine {
                 self.wake_reader_of(key);
             }
         }
-        self.settle(now);
+        self.settle();
     }
 
     /// A group that has members needs no shadow; what was pending there goes to a member.

@@ -5,7 +5,7 @@ use std::{collections::VecDeque, time::Duration};
 use super::{
     Engine,
     channel::{Lookup, Message, Reader, Waiter},
-    delivery::nanos,
+    delivery::{SERVED_AT_ONCE, nanos},
     keys::{GroupKey, SubKey},
     loads::MAX_READ_ROWS,
     pending::{Entry, Ticks},
@@ -62,7 +62,7 @@ impl Engine {
 
     /// Goes on until the run is done or needs the store.
     pub(super) fn continue_run(&mut self, key: SubKey, now: Now) {
-        loop {
+        for _ in 0..SERVED_AT_ONCE {
             let Some(sub) = self.subs.get_mut(key) else {
                 return;
             };
@@ -108,6 +108,7 @@ impl Engine {
                 }
             }
         }
+        self.wake(Reader::Redelivery(key));
     }
 
     fn redeliver(&mut self, key: SubKey, kind: RunKind, entry: Entry, message: &Message, now: Now) {

@@ -156,3 +156,34 @@ fn an_ack_of_the_whole_window_frees_it_in_one_pass() {
     world.end_pass();
     assert_eq!(world.sequences(&sub), (3_001..=6_000).collect::<Vec<_>>());
 }
+
+#[test]
+fn effects_of_a_large_fan_out_do_not_pile_up_and_acks_come_last() {
+    let mut world = World::new();
+    world.connect("me");
+    for number in 0..100 {
+        world.subscribe_with("me", "foo", |request| {
+            request.inbox = format!("in.{number}")
+        });
+    }
+    world.flushes_at_once = false;
+    for _ in 0..1_000 {
+        world.publish_unflushed("me", "foo", "x");
+    }
+    world.end_pass();
+    world.finish_flush(0, crate::durable::FlushOutcome::Stored);
+    let (mut deliveries, mut acks) = (0, 0);
+    while let Some(effect) = world.engine.next_effect() {
+        assert!(
+            world.engine.effects.len() <= 1_000,
+            "bounded by one piece of work"
+        );
+        if let crate::effect::Effect::Publish { subject, .. } = effect {
+            let is_ack = subject == super::harness::ACKS;
+            assert!(is_ack || acks == 0, "deliveries come before publish acks");
+            deliveries += usize::from(!is_ack);
+            acks += usize::from(is_ack);
+        }
+    }
+    assert_eq!((deliveries, acks), (100_000, 1_000));
+}
