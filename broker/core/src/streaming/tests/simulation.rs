@@ -100,7 +100,7 @@ struct Storm {
 impl Storm {
     fn new(seed: u64) -> Self {
         let mut config = EngineConfig::default();
-        let max_msgs = if seed % 3 == 0 { 25 } else { 0 };
+        let max_msgs = if seed.is_multiple_of(3) { 25 } else { 0 };
         if max_msgs > 0 {
             config.limits.max_msgs = max_msgs;
         }
