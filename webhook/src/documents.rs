@@ -87,19 +87,16 @@ pub fn read(text: &str) -> Result<Vec<Value>, DocumentError> {
     let options = serde_saphyr::options! { legacy_octal_numbers: true };
     let documents: Vec<Value> = serde_saphyr::from_multiple_with_options(text, options)
         .map_err(|error| DocumentError::Read(Box::new(error)))?;
-    let (lists, others): (Vec<Value>, Vec<Value>) = documents
-        .into_iter()
-        .partition(|document| document["kind"] == "List");
-    let items = lists
-        .into_iter()
-        .flat_map(|mut list| match list["items"].take() {
+    let items = documents.into_iter().flat_map(|mut document| {
+        if document["kind"] != "List" {
+            return vec![document];
+        }
+        match document["items"].take() {
             Value::Array(items) => items,
             _ => Vec::new(),
-        });
-    Ok(items
-        .chain(others)
-        .filter(|document| !document.is_null())
-        .collect())
+        }
+    });
+    Ok(items.filter(|document| !document.is_null()).collect())
 }
 
 /// The documents as one text.
@@ -218,13 +215,13 @@ mod tests {
     #[test]
     fn lists_are_taken_apart_and_empty_documents_left_out() {
         let documents =
-            read("---\n---\nkind: List\nitems: [{kind: Pod}, {kind: Service}]\n---\nkind: Job\n")
+            read("---\nkind: Job\n---\n---\nkind: List\nitems: [{kind: Pod}, {kind: Service}]\n")
                 .unwrap();
         let kinds: Vec<_> = documents
             .iter()
             .map(|document| document["kind"].as_str().unwrap())
             .collect();
-        assert_eq!(kinds, ["Pod", "Service", "Job"]);
+        assert_eq!(kinds, ["Job", "Pod", "Service"]);
     }
 
     #[test]

@@ -185,3 +185,37 @@ async fn what_is_too_large_or_no_review_is_answered_with_a_review() {
         (StatusCode::OK, &json!(413))
     );
 }
+
+#[tokio::test]
+async fn a_request_to_stop_ends_it_with_success() {
+    let directory = tempfile::tempdir().unwrap();
+    let namespaces = directory.path().join("namespaces.yaml");
+    std::fs::write(&namespaces, NAMESPACES).unwrap();
+    let mut webhook = Webhook::start(&directory.path().join("ca"), &namespaces);
+    let process = webhook.process.id().to_string();
+    assert!(
+        Command::new("kill")
+            .args(["-TERM", &process])
+            .status()
+            .unwrap()
+            .success()
+    );
+    assert!(webhook.process.wait().unwrap().success());
+}
+
+#[test]
+fn flags_that_contradict_each_other_end_it_with_one_line() {
+    let refused = Command::new(env!("CARGO_BIN_EXE_stanchion-webhook"))
+        .args([
+            "serve",
+            "--offline",
+            "--roles=admission,issuer",
+            "--authority-dir=/nowhere",
+        ])
+        .output()
+        .unwrap();
+    assert_eq!(refused.status.code(), Some(1));
+    let said = String::from_utf8(refused.stderr).unwrap();
+    assert_eq!(said.lines().count(), 1, "{said}");
+    assert!(said.contains("the issuer needs an API server"), "{said}");
+}
