@@ -12,6 +12,11 @@
 //!   channels are divided over lanes by `channel % lanes`, everything that belongs to no channel
 //!   goes through lane 0. When the future is ready the outcome is *known*: a broken connection is
 //!   repaired inside, and the batch is repeated or proven stored.
+//! * A batch may be flushed again after it was stored (its owner may not know): rows that stand there
+//!   byte for byte count as written. Rows that its own trims remove are never written.
+//! * A flush ends as `Foreign` only if nothing of its rows was stored. Its changes may have been:
+//!   they come first, and writing them again changes nothing.
+//! * A trim that may remove the newest message of a channel records the last sequence beside it.
 //! * What was flushed is seen by [`Store::read`] at once.
 //! * After `Deposed` the store stays silent until it is activated again. A new owner id is taken at
 //!   every activation, so a statement of the former one that was delayed in the network fails.

@@ -15,6 +15,7 @@ use broker_store::{
         put, read_all, restart, run, sequences,
     },
     store_conformance_suite,
+    watch::{LockObserver, LockState, classify},
 };
 use prost::Message;
 use tokio::time::{Instant, sleep, timeout};
@@ -491,5 +492,31 @@ fn lanes_write_at_the_same_time() {
             assert_eq!(channel.subscriptions[0].pending, [Sequence(491)]);
         }
         assert_eq!(database.run("SELECT count(*) FROM SubsPending"), "2");
+    });
+}
+
+#[test]
+fn the_lock_is_observed_from_outside() {
+    run(&Database::new(), async |database: &Database| {
+        let store = database.open();
+        activate(&store).await;
+        let observer = LockObserver::connect(&database.source()).await.unwrap();
+        let earlier = observer.observe().await.unwrap();
+        assert_eq!(earlier.id, store.owner());
+        let latest = timeout(PATIENCE, async {
+            loop {
+                let latest = observer.observe().await.unwrap();
+                if latest.tick > earlier.tick {
+                    return latest;
+                }
+                sleep(Duration::from_millis(50)).await;
+            }
+        });
+        let latest = latest.await.expect("the owner ticks");
+        assert_eq!(classify(&earlier, &latest, &store.owner()), LockState::Held);
+        assert_eq!(classify(&earlier, &latest, ""), LockState::Standby);
+        store.close().await;
+        let released = observer.observe().await.unwrap();
+        assert_eq!(classify(&latest, &released, ""), LockState::Orphaned);
     });
 }

@@ -5,7 +5,7 @@ use std::{
     fs, io,
     net::TcpListener,
     os::unix::fs::{MetadataExt, PermissionsExt},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Command, Output, Stdio},
     sync::{
         Arc, Mutex, PoisonError, Weak,
@@ -200,11 +200,31 @@ impl PostgresServer {
             thread::sleep(Duration::from_millis(5));
         }
         // Where nobody reaps orphans the dead postmaster keeps its number, and the next one would take
-        // it for alive.
+        // it for alive. The lock of the socket may be gone already.
+        let _ = fs::remove_file(self.directory.join(format!(".s.PGSQL.{}.lock", self.port)));
         fs::remove_file(&pid_file).map_err(|source| ServerError::Io {
             what: "remove postmaster.pid",
             source,
         })
+    }
+
+    /// Makes the server accept TLS with this certificate and key (PEM). Restarts it.
+    ///
+    /// # Errors
+    /// The files cannot be written, or the server does not start with them.
+    pub fn enable_tls(&self, certificate: &str, key: &str) -> Result<(), ServerError> {
+        for (name, text) in [("server.crt", certificate), ("server.key", key)] {
+            let path = self.directory.join("data").join(name);
+            let written = fs::write(&path, text)
+                .and_then(|()| fs::set_permissions(&path, fs::Permissions::from_mode(0o600)));
+            written.map_err(|source| ServerError::Io {
+                what: "write the certificate of the server",
+                source,
+            })?;
+            hand_over(&path)?;
+        }
+        self.psql("postgres", "ALTER SYSTEM SET ssl = on")?;
+        self.restart()
     }
 
     fn init(&self) -> Result<(), ServerError> {
@@ -346,15 +366,20 @@ fn make_directory() -> Result<PathBuf, ServerError> {
         what: "make a temporary directory",
         source,
     })?;
+    hand_over(&directory)?;
+    Ok(directory)
+}
+
+/// Gives a file to the user that the server runs under.
+fn hand_over(path: &Path) -> Result<(), ServerError> {
     if is_root() {
         let owner = format!("{UNPRIVILEGED_USER}:");
-        let path = directory.display().to_string();
-        let changed = Command::new("chown").args([&owner, &path]).status();
+        let changed = Command::new("chown").arg(owner).arg(path).status();
         if !changed.is_ok_and(|status| status.success()) {
             return Err(ServerError::NotInstalled);
         }
     }
-    Ok(directory)
+    Ok(())
 }
 
 /// Whether this process runs as root. `/proc/self` belongs to the effective user.

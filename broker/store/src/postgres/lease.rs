@@ -200,6 +200,8 @@ impl Candidate {
             },
         );
         let (seen, next) = Seen::after(self.seen.take(), &row, Instant::now());
+        // A frozen session can hold the advisory lock although its owner lost the row long ago.
+        let is_overdue = seen.since.elapsed() >= STEAL_PATIENCE;
         self.seen = Some(seen);
         let held = Attempt::Held {
             holder: row.id.clone(),
@@ -219,7 +221,7 @@ impl Candidate {
                 self.evict(&row.id).await;
             }
         }
-        if !self.lock(next == Move::Steal).await? {
+        if !self.lock(is_overdue).await? {
             return Ok(held);
         }
         if self.take(&row).await? {

@@ -25,8 +25,20 @@ const RANGE: &str = "
     WHERE before = 0 OR before < $4
     ORDER BY seq";
 
+/// By bisection over sequences, in one round trip: timestamps of a channel never decrease, while the
+/// index on timestamps knows no channel and a filter would walk the whole channel. Messages below
+/// `low` are too early; the first one at or behind `high` is late enough, or there is none.
 const SEQUENCE_AT: &str = "
-    SELECT seq FROM Messages WHERE id = $1 AND timestamp >= $2 ORDER BY seq LIMIT 1";
+    WITH RECURSIVE span(low, high) AS (
+        SELECT min(seq), max(seq) + 1 FROM Messages WHERE id = $1
+        UNION ALL
+        SELECT CASE WHEN m.timestamp < $2 THEN m.seq + 1 ELSE s.low END,
+               CASE WHEN m.timestamp < $2 THEN s.high ELSE (s.low + s.high) / 2 END
+        FROM span s CROSS JOIN LATERAL (
+            SELECT seq, timestamp FROM Messages WHERE id = $1 AND seq >= (s.low + s.high) / 2
+            ORDER BY seq LIMIT 1) m
+        WHERE s.low < s.high)
+    SELECT seq FROM Messages WHERE id = $1 AND seq >= (SELECT max(low) FROM span) ORDER BY seq LIMIT 1";
 
 /// The reading connection, opened again when it broke.
 #[derive(Debug)]

@@ -85,15 +85,13 @@ impl Failure {
             return Verdict::Duplicate;
         }
         match code.code().get(..2) {
-            // Connection exceptions, operator intervention (shut-down, terminated), system errors.
-            // Read-only transaction: a fail-over has left us on a replica.
-            Some("08" | "58") => Verdict::Lost,
             _ if *code == SqlState::QUERY_CANCELED => Verdict::Repeat,
-            Some("57") => Verdict::Lost,
+            // Connection exceptions, operator intervention (shut-down, terminated), system errors.
+            Some("08" | "57" | "58") => Verdict::Lost,
+            // A fail-over has left us on a replica.
             _ if *code == SqlState::READ_ONLY_SQL_TRANSACTION => Verdict::Lost,
             // Serialization failure and deadlock, lock not available.
             Some("40" | "55") => Verdict::Repeat,
-            _ if *code == SqlState::TOO_MANY_CONNECTIONS => Verdict::Repeat,
             _ => Verdict::Refused,
         }
     }
