@@ -271,14 +271,13 @@ impl Worker {
     /// Carries out all whole operations at the start of the input; returns how many bytes they took.
     fn operate_all(&mut self, slot: usize, input: &[u8]) -> usize {
         let shared = Arc::clone(&self.exchange.shared);
-        let limits = Limits {
+        let mut limits = Limits {
             max_control_line: shared.config.max_control_line,
             max_payload: shared.config.max_payload,
             headers: self.exchange.connections[slot].session.headers,
         };
         let mut run = Run::new();
         let mut at = 0;
-        let mut limits = limits;
         while self.exchange.connections[slot].closing.is_none() {
             let (op, consumed) = match parse(&input[at..], &limits) {
                 Ok(Step::Taken { op, consumed }) => (op, consumed),

@@ -19,7 +19,7 @@ use crate::{
     connection::{CloseReason, Connection},
     internal::{Internal, InternalBatch},
     launch::Shared,
-    mailbox::{Handover, Parcel},
+    mailbox::{Handover, Newcomer, Parcel},
     output::{ChunkPool, Output},
     stats::Counters,
 };
@@ -211,7 +211,10 @@ impl Exchange {
                 && connection.dirty
             {
                 connection.dirty = false;
-                connection.flush(self.now, &mut self.pool);
+                // One that is blocked goes on by itself when its socket is writable.
+                if !connection.blocked {
+                    connection.flush(self.now, &mut self.pool);
+                }
             }
         }
         for worker in 0..self.outbound.len() {
@@ -247,10 +250,7 @@ impl Exchange {
     }
 
     /// What other workers sent; connections just accepted are given back.
-    pub(crate) fn receive(
-        &mut self,
-        parcel: Parcel,
-    ) -> Vec<(std::net::TcpStream, std::net::SocketAddr)> {
+    pub(crate) fn receive(&mut self, parcel: Parcel) -> Vec<Newcomer> {
         for chunk in parcel.chunks {
             self.pool.give(chunk);
         }
@@ -385,11 +385,7 @@ impl Exchange {
     }
 
     /// A connection accepted here that another worker shall have.
-    pub(crate) fn pass_on(
-        &mut self,
-        worker: usize,
-        newcomer: (std::net::TcpStream, std::net::SocketAddr),
-    ) {
+    pub(crate) fn pass_on(&mut self, worker: usize, newcomer: Newcomer) {
         self.outbound[worker].parcel.newcomers.push(newcomer);
     }
 }

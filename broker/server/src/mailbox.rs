@@ -29,8 +29,11 @@ pub(crate) struct Parcel {
     /// Empty chunks on their way home.
     pub(crate) chunks: Vec<Chunk>,
     /// Connections just accepted.
-    pub(crate) newcomers: Vec<(TcpStream, SocketAddr)>,
+    pub(crate) newcomers: Vec<Newcomer>,
 }
+
+/// A connection just accepted, not waiting on reads, and its other end.
+pub(crate) type Newcomer = (TcpStream, SocketAddr);
 
 /// Formatted output for one connection.
 #[derive(Debug)]

@@ -33,6 +33,7 @@ use crate::{
     exchange::{Exchange, ServiceMessage},
     internal::{Bus, Internal},
     launch::Shared,
+    mailbox::{Mailbox, Newcomer},
     timers::{Deadline, Timers},
     transport::Transport,
 };
@@ -256,7 +257,7 @@ impl Worker {
         }
     }
 
-    fn pump(&mut self, waker: &Waker) -> Vec<(TcpStream, SocketAddr)> {
+    fn pump(&mut self, waker: &Waker) -> Vec<Newcomer> {
         if self
             .pump
             .as_ref()
@@ -279,7 +280,7 @@ impl Worker {
         newcomers
     }
 
-    fn mailbox(&self) -> &crate::mailbox::Mailbox {
+    fn mailbox(&self) -> &Mailbox {
         &self.exchange.shared.workers[self.exchange.worker].mailbox
     }
 
