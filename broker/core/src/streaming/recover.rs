@@ -3,7 +3,6 @@
 use std::collections::{HashMap, VecDeque};
 
 use broker_proto::streaming::{ServerInfo, SubState};
-use bytes::Bytes;
 
 use super::{
     Engine, MAX_PAGE_BYTES, Phase,
@@ -15,7 +14,7 @@ use super::{
     names::is_publishable,
     nuid::NuidSource,
     pages::Pages,
-    pending::{Entry, Pending},
+    pending::Entry,
     status::Counters,
     subjects::{Subjects, first_server_info, sub_close},
     subscription::{Group, RunKind, Subscription},
@@ -99,14 +98,14 @@ impl Engine {
             notices: Vec::new(),
         };
         if is_info_new {
-            if !recovered.channels.is_empty() {
-                engine.note("the store has channels but no server record".into());
-            }
             let info = engine.subjects.info.clone();
             engine
                 .general_draft()
                 .changes
                 .push(Change::PutServerInfo(info));
+            if !recovered.channels.is_empty() {
+                engine.note("the store has channels but no server record".into());
+            }
         }
         for client in recovered.clients {
             if engine.clients.by_id(&client.id).is_none() {
@@ -214,45 +213,19 @@ impl Engine {
             self.delete_record(channel_key, id);
             return;
         }
-        let mut entries = Pending::default();
+        let mut sub = Subscription::from_state(channel_key, client, &state);
         for sequence in pending {
-            entries.insert(Entry {
+            sub.pending.insert(Entry {
                 sequence,
                 expires: None,
                 redeliveries: 0,
             });
         }
-        let capacity = usize::try_from(state.max_in_flight).unwrap_or(0);
-        let generation = self.next_generation();
-        let is_stalled = entries.len() >= capacity;
-        let key = self.subs.insert(Subscription {
-            id,
-            channel: channel_key,
-            client,
-            client_id: state.client_id.clone(),
-            group: None,
-            durable_name: if is_member {
-                String::new()
-            } else {
-                state.durable_name.clone()
-            },
-            is_durable,
-            generation,
-            inbox: Bytes::copy_from_slice(state.inbox.as_bytes()),
-            is_reachable: is_publishable(&state.inbox),
-            ack_inbox: Bytes::copy_from_slice(state.ack_inbox.as_bytes()),
-            max_in_flight: state.max_in_flight,
-            ack_wait_in_secs: state.ack_wait_in_secs,
-            last_sent: Sequence(state.last_sent),
-            pending: entries,
-            is_stalled,
-            is_initialized: client.is_some(),
-            is_on_hold: false,
-            run: None,
-            is_dirty: false,
-            is_ready: false,
-            is_waiting: false,
-        });
+        sub.is_durable = is_durable;
+        sub.generation = self.next_generation();
+        sub.is_stalled = sub.pending.len() >= sub.capacity();
+        sub.is_initialized = client.is_some();
+        let key = self.subs.insert(sub);
         self.channels[channel_key].records += 1;
         if let Some(client) = client {
             self.clients.get_mut(client).subs.push(key);

@@ -1,7 +1,7 @@
 //! Subscribe requests: validation, what kind of subscription it is, where it starts, and the
 //! answer, which always precedes the first message.
 
-use broker_proto::streaming::{StartPosition, SubscriptionRequest, SubscriptionResponse};
+use broker_proto::streaming::{StartPosition, SubState, SubscriptionRequest, SubscriptionResponse};
 use bytes::Bytes;
 use prost::Message as _;
 
@@ -11,14 +11,13 @@ use super::{
     keys::{ChannelKey, ClientKey, GroupKey, Handler, SubKey},
     loads::Purpose,
     names::{channel_name, is_publishable},
-    pending::Pending,
     subscription::{Group, RunKind, Subscription},
     texts::Refusal,
     tickets::Promise,
 };
 use crate::{
     Now,
-    durable::{Row, Sequence, SubscriptionId},
+    durable::{Row, Sequence},
     effect::{Effect, LoadId},
 };
 
@@ -115,42 +114,12 @@ impl Engine {
         start: Option<Sequence>,
         now: Now,
     ) -> Result<Placed, Refusal> {
-        let SubscriptionRequest {
-            client_id,
-            q_group,
-            durable_name,
-            ..
-        } = &request.request;
         let client = self
             .clients
-            .by_id(client_id)
+            .by_id(&request.request.client_id)
             .ok_or(Refusal::UnknownClient)?;
-        let is_durable = !durable_name.is_empty();
-        let mut group = None;
-        if !q_group.is_empty() {
-            let name = if is_durable {
-                format!("{durable_name}:{q_group}")
-            } else {
-                q_group.clone()
-            };
-            group = self.channels[key]
-                .group_names
-                .get(&(is_durable, name))
-                .copied();
-            if let Some(group) = group {
-                return self.join(group, client, &request.request);
-            }
-            // Made below, once the start position is known.
-        } else if is_durable && let Some(durable) = self.find_durable(key, client_id, durable_name)
-        {
-            if self.subs[durable].is_online() {
-                if !self.config.replace_durable {
-                    return Err(Refusal::DuplicateDurable);
-                }
-                self.leave(durable, true, now);
-            }
-            self.take_over(durable, client, &request.request);
-            return Ok(Placed::Resumed(durable));
+        if let Some(placed) = self.place_existing(key, client, &request.request, now)? {
+            return Ok(placed);
         }
         let start = match start.map_or_else(|| self.start(key, &request.request, now), Start::At) {
             Start::At(start) => start,
@@ -160,9 +129,8 @@ impl Engine {
             }
         };
         self.check_subs_limit(key)?;
-        if !q_group.is_empty() {
-            group = Some(self.new_group(key, q_group, durable_name, start));
-        }
+        let group = group_of(&request.request)
+            .map(|(is_durable, name)| self.adopt_group(Group::new(key, name, is_durable, start)));
         Ok(Placed::New(self.new_subscription(
             key,
             client,
@@ -172,9 +140,41 @@ impl Engine {
         )))
     }
 
+    /// A member for a group that exists, or the resume of a durable; `None` if the request is for
+    /// something new.
+    fn place_existing(
+        &mut self,
+        key: ChannelKey,
+        client: ClientKey,
+        request: &SubscriptionRequest,
+        now: Now,
+    ) -> Result<Option<Placed>, Refusal> {
+        if let Some(name) = group_of(request) {
+            let group = self.channels[key].group_names.get(&name).copied();
+            return group
+                .map(|group| self.join(group, client, request))
+                .transpose();
+        }
+        let durable = self.find_durable(key, &request.client_id, &request.durable_name);
+        let Some(durable) = durable else {
+            return Ok(None);
+        };
+        if self.subs[durable].is_online() {
+            if !self.config.replace_durable {
+                return Err(Refusal::DuplicateDurable);
+            }
+            self.leave(durable, true, now);
+        }
+        self.take_over(durable, client, request);
+        Ok(Some(Placed::Resumed(durable)))
+    }
+
     fn find_durable(&self, key: ChannelKey, client_id: &str, name: &str) -> Option<SubKey> {
-        self.channels[key]
-            .durables
+        if name.is_empty() {
+            return None;
+        }
+        let durables = &self.channels[key].durables;
+        durables
             .get(&(client_id.to_owned(), name.to_owned()))
             .copied()
     }
@@ -213,22 +213,6 @@ impl Engine {
         }
     }
 
-    fn new_group(
-        &mut self,
-        key: ChannelKey,
-        q_group: &str,
-        durable_name: &str,
-        last_sent: Sequence,
-    ) -> GroupKey {
-        let is_durable = !durable_name.is_empty();
-        let name = if is_durable {
-            format!("{durable_name}:{q_group}")
-        } else {
-            q_group.to_owned()
-        };
-        self.adopt_group(Group::new(key, name, is_durable, last_sent))
-    }
-
     pub(super) fn adopt_group(&mut self, group: Group) -> GroupKey {
         let (channel, name) = (group.channel, (group.is_durable, group.name.clone()));
         let key = self.groups.insert(group);
@@ -247,36 +231,22 @@ impl Engine {
         last_sent: Sequence,
     ) -> SubKey {
         self.last_subscription_id += 1;
-        let is_member = group.is_some();
-        let durable_name = if is_member {
-            String::new()
-        } else {
-            request.durable_name.clone()
-        };
-        let key = self.subs.insert(Subscription {
-            id: SubscriptionId(self.last_subscription_id),
-            channel: channel_key,
-            client: Some(client),
+        let state = SubState {
+            id: self.last_subscription_id,
             client_id: request.client_id.clone(),
-            group,
-            durable_name: durable_name.clone(),
-            is_durable: !request.durable_name.is_empty(),
-            generation: 0,
-            inbox: Bytes::copy_from_slice(request.inbox.as_bytes()),
-            is_reachable: is_publishable(&request.inbox),
-            ack_inbox: Bytes::new(),
+            q_group: request.q_group.clone(),
+            inbox: request.inbox.clone(),
             max_in_flight: request.max_in_flight,
             ack_wait_in_secs: request.ack_wait_in_secs,
-            last_sent,
-            pending: Pending::default(),
-            is_stalled: false,
-            is_initialized: false,
-            is_on_hold: false,
-            run: None,
-            is_dirty: false,
-            is_ready: false,
-            is_waiting: false,
-        });
+            durable_name: request.durable_name.clone(),
+            last_sent: last_sent.0,
+            is_durable: !request.durable_name.is_empty(),
+            ..SubState::default()
+        };
+        let mut sub = Subscription::from_state(channel_key, Some(client), &state);
+        sub.group = group;
+        let durable_name = sub.durable_name.clone();
+        let key = self.subs.insert(sub);
         let channel = &mut self.channels[channel_key];
         channel.records += 1;
         match group {
@@ -483,4 +453,20 @@ impl Engine {
             self.place_at(key, next, None, now);
         }
     }
+}
+
+/// Whether the group a request names is durable, and its full name; `None` if it names none.
+fn group_of(request: &SubscriptionRequest) -> Option<(bool, String)> {
+    let SubscriptionRequest {
+        q_group,
+        durable_name,
+        ..
+    } = request;
+    let is_durable = !durable_name.is_empty();
+    let name = if is_durable {
+        format!("{durable_name}:{q_group}")
+    } else {
+        q_group.clone()
+    };
+    (!q_group.is_empty()).then_some((is_durable, name))
 }

@@ -7,6 +7,7 @@ use bytes::Bytes;
 
 use super::{
     keys::{ChannelKey, ClientKey, GroupKey, SubKey},
+    names::is_publishable,
     pending::Pending,
 };
 use crate::durable::{Sequence, SubscriptionId};
@@ -73,6 +74,40 @@ pub(super) enum RunKind {
 }
 
 impl Subscription {
+    /// From its record: offline if `client` is none, without pending messages, in no group yet.
+    pub(super) fn from_state(
+        channel: ChannelKey,
+        client: Option<ClientKey>,
+        state: &SubState,
+    ) -> Self {
+        let is_member = !state.q_group.is_empty();
+        let durable_name = if is_member { "" } else { &state.durable_name };
+        Self {
+            id: SubscriptionId(state.id),
+            channel,
+            client,
+            client_id: state.client_id.clone(),
+            group: None,
+            durable_name: durable_name.to_owned(),
+            is_durable: state.is_durable,
+            generation: 0,
+            inbox: Bytes::copy_from_slice(state.inbox.as_bytes()),
+            is_reachable: is_publishable(&state.inbox),
+            ack_inbox: Bytes::copy_from_slice(state.ack_inbox.as_bytes()),
+            max_in_flight: state.max_in_flight,
+            ack_wait_in_secs: state.ack_wait_in_secs,
+            last_sent: Sequence(state.last_sent),
+            pending: Pending::default(),
+            is_stalled: false,
+            is_initialized: false,
+            is_on_hold: false,
+            run: None,
+            is_dirty: false,
+            is_ready: false,
+            is_waiting: false,
+        }
+    }
+
     pub(super) fn is_online(&self) -> bool {
         self.client.is_some()
     }
