@@ -74,15 +74,32 @@ pub enum Change {
     /// Written at the first start; recovered values win over recomputed ones.
     PutServerInfo(ServerInfo),
     PutClient(ClientInfo),
-    DeleteClient { id: String },
-    CreateChannel { id: ChannelId, name: String, limits: ChannelLimits },
+    DeleteClient {
+        id: String,
+    },
+    CreateChannel {
+        id: ChannelId,
+        name: String,
+        limits: ChannelLimits,
+    },
     /// Insert or replace the record of a subscription.
-    PutSubscription { channel: ChannelId, state: SubState },
+    PutSubscription {
+        channel: ChannelId,
+        state: SubState,
+    },
     /// Remove a subscription with everything pending on it. Its number is never given again.
-    DeleteSubscription { channel: ChannelId, id: SubscriptionId },
+    DeleteSubscription {
+        channel: ChannelId,
+        id: SubscriptionId,
+    },
     /// Replace all that is known to be pending on a subscription (sorted, may be empty) and
     /// its last sent position.
-    PutPending { channel: ChannelId, id: SubscriptionId, last_sent: Sequence, pending: Vec<Sequence> },
+    PutPending {
+        channel: ChannelId,
+        id: SubscriptionId,
+        last_sent: Sequence,
+        pending: Vec<Sequence>,
+    },
 }
 
 /// One flush of one lane. `changes` become visible before or together with `rows`.

@@ -31,7 +31,10 @@ impl Payload {
     /// A payload of one piece.
     #[must_use]
     pub fn new(body: Bytes) -> Self {
-        Self { body, tail: Bytes::new() }
+        Self {
+            body,
+            tail: Bytes::new(),
+        }
     }
 
     /// Bytes of both pieces.
@@ -57,12 +60,27 @@ pub enum Effect {
     Unsubscribe { handler: HandlerId },
     /// Publish to a subject. If `request` is given and nobody is interested, the shell calls
     /// `Engine::no_responders` with it.
-    Publish { subject: Bytes, reply: Bytes, payload: Payload, request: Option<RequestId> },
+    Publish {
+        subject: Bytes,
+        reply: Bytes,
+        payload: Payload,
+        request: Option<RequestId>,
+    },
     /// Make a batch durable; answered by `Engine::flushed` for this lane. At most one flush of a
     /// lane is under way.
     Flush { lane: usize, batch: Arc<Batch> },
     /// Read messages with sequence >= `from`, ascending; answered by `Engine::loaded`.
-    Load { load: LoadId, channel: ChannelId, from: Sequence, max_rows: usize, max_bytes: usize },
+    Load {
+        load: LoadId,
+        channel: ChannelId,
+        from: Sequence,
+        max_rows: usize,
+        max_bytes: usize,
+    },
     /// The smallest sequence whose timestamp is >= `timestamp`; answered by `Engine::found`.
-    FindSequence { load: LoadId, channel: ChannelId, timestamp: i64 },
+    FindSequence {
+        load: LoadId,
+        channel: ChannelId,
+        timestamp: i64,
+    },
 }
