@@ -162,7 +162,7 @@ pub struct ServeArgs {
     )]
     pub issuer_listen: SocketAddr,
     /// Address of probes and metrics
-    #[arg(long, env = "STANCHION_WEBHOOK_ADMIN", default_value = "0.0.0.0:8080")]
+    #[arg(long, env = "STANCHION_WEBHOOK_ADMIN", default_value = "0.0.0.0:9443")]
     pub admin: SocketAddr,
     /// How long requests are still accepted after the signal to stop, until the API server has noticed
     #[arg(long, env = "STANCHION_WEBHOOK_DRAIN_DELAY", default_value = "5s", value_parser = parse_duration)]
