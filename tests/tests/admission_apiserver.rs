@@ -1,5 +1,5 @@
 //! The webhook behind a real API server: what real controllers make is admitted with everything it needs, mistakes are
-//! refused with a way out, and pods that do not ask are not even looked at.
+//! refused with a way out, and pods that do not ask are not even looked at, so that they start while the webhook is down.
 
 use std::time::Duration;
 
@@ -29,6 +29,9 @@ async fn a_real_api_server_is_served() {
     a_dry_run_leaves_nothing(&plane).await;
     pods_that_do_not_ask_cause_no_call(&plane).await;
     webhook.check_alive().unwrap();
+
+    drop(webhook);
+    without_webhook_only_pods_that_ask_have_to_wait(&plane).await;
 }
 
 async fn broker_pod_gets_certificates_store_and_sidecar(plane: &ControlPlane) {
@@ -149,6 +152,24 @@ async fn pods_that_do_not_ask_cause_no_call(plane: &ControlPlane) {
     let bystander = pods.get("bystander").await.unwrap();
     assert!(bystander.spec.unwrap().init_containers.is_none());
     assert_eq!(plane.webhook_calls(webhook::ENTRY).await.unwrap(), before);
+}
+
+async fn without_webhook_only_pods_that_ask_have_to_wait(plane: &ControlPlane) {
+    plane
+        .kubectl(&["delete", "--namespace=appnamespace", "pod", "bystander"])
+        .unwrap();
+    plane.apply("bystander.yaml", &[]).unwrap();
+    let refusal = plane.apply("asking.yaml", &[]).unwrap_err().to_string();
+    assert!(refusal.contains("failed calling webhook"), "{refusal}");
+
+    let _webhook = Webhook::start(plane, "24h").await.unwrap();
+    plane.apply("asking.yaml", &[]).unwrap();
+    let pods: Api<Pod> = Api::namespaced(plane.client().clone(), "appnamespace");
+    let admitted = pods.get("asking").await.unwrap().spec.unwrap();
+    assert_eq!(
+        admitted.init_containers.unwrap()[0].name,
+        "stanchion-sidecar"
+    );
 }
 
 /// The first pod that a controller made.
