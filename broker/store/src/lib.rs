@@ -31,6 +31,7 @@ mod memory;
 mod owner;
 pub mod postgres;
 mod records;
+#[cfg(feature = "sqlite")]
 mod sqlite;
 pub mod watch;
 
@@ -43,6 +44,7 @@ pub use error::StoreError;
 pub use memory::MemoryStore;
 pub use postgres::{PostgresConfig, PostgresStore};
 
+#[cfg(feature = "sqlite")]
 pub use sqlite::SqliteStore;
 
 /// Result of [`Store::activate`].
