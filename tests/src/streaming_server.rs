@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use anyhow::Context;
 use certs::reload::TlsFiles;
 
 use crate::process::Process;
@@ -11,6 +12,8 @@ use crate::{ports, programs};
 
 /// For a start, with the recovery of everything that a test stores.
 const START: Duration = Duration::from_secs(30);
+/// For a stop, with everything that is under way.
+const STOP: Duration = Duration::from_secs(30);
 /// The line after which clients are answered.
 const READY: &str = "Streaming Server is ready";
 
@@ -24,6 +27,21 @@ pub enum Store {
         /// In the syntax of the reference's `secret.conf`.
         config: PathBuf,
     },
+}
+
+impl Store {
+    /// PostgreSQL by its source string, written to a file in `dir` as users of the reference have it.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn sql(dir: &Path, source: &str) -> anyhow::Result<Self> {
+        let config = dir.join("secret.conf");
+        let text = format!(
+            "streaming: {{\n  sql: {{\n    driver: postgres\n    source: \"{source}\"\n  }}\n}}\n"
+        );
+        std::fs::write(&config, text).context("writing the store's configuration")?;
+        Ok(Self::Sql { config })
+    }
 }
 
 /// A server that keeps its ports and its store over restarts.
@@ -109,6 +127,20 @@ impl StreamingServer {
         }
     }
 
+    /// Takes the port of another server, to be started after that has ended: clients do not notice
+    /// that it is another one.
+    #[must_use]
+    pub fn in_place_of(mut self, other: &Self) -> Self {
+        let (own, others) = (self.port.to_string(), other.port.to_string());
+        for flag in &mut self.flags {
+            if *flag == own {
+                flag.clone_from(&others);
+            }
+        }
+        self.port = other.port;
+        self
+    }
+
     /// The port for clients.
     pub fn port(&self) -> u16 {
         self.port
@@ -132,6 +164,16 @@ impl StreamingServer {
             .process
             .insert(Process::start(&name, &mut command, &self.log)?);
         process.writes(READY, START).await
+    }
+
+    /// Asks it to stop and waits until it has; what it holds in memory is then in the store.
+    ///
+    /// # Errors
+    /// When it does not run or does not stop in time.
+    pub async fn stop(&mut self) -> anyhow::Result<()> {
+        let mut process = self.process.take().context("the server does not run")?;
+        process.stop(STOP).await?;
+        Ok(())
     }
 
     /// Ends it without warning, as a lost machine does.

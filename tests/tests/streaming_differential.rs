@@ -295,7 +295,7 @@ async fn what_is_not_acknowledged_comes_again_alike() {
         publish_all(talk, "me", "orders", &["1", "2", "3"]).await;
         let request = SubscriptionRequest {
             max_in_flight: 2,
-            ack_wait_in_secs: 2,
+            ack_wait_in_secs: 3,
             ..subscription_request("me", "orders")
         };
         let mut heard = subscribed(talk, "two in flight", request).await?;

@@ -5,7 +5,6 @@
 
 use std::{
     cell::{Cell, RefCell},
-    path::Path,
     time::Duration,
 };
 
@@ -43,7 +42,7 @@ async fn broker_on_files_keeps_what_it_acknowledged() {
 async fn broker_on_postgresql_keeps_what_it_acknowledged() {
     let dir = tempfile::tempdir().unwrap();
     let postgres = PostgresServer::shared().unwrap();
-    let store = sql_store(dir.path(), &postgres.create_database().unwrap());
+    let store = Store::sql(dir.path(), &postgres.create_database().unwrap()).unwrap();
     let server = StreamingServer::broker(dir.path(), &store).unwrap();
     survives_kills(server).await;
 }
@@ -53,16 +52,6 @@ async fn reference_on_files_keeps_what_it_acknowledged() {
     let dir = tempfile::tempdir().unwrap();
     let server = StreamingServer::reference(dir.path(), &Store::Files).unwrap();
     survives_kills(server).await;
-}
-
-/// A `-sc` file as the operator's users write it.
-fn sql_store(dir: &Path, source: &str) -> Store {
-    let config = dir.join("secret.conf");
-    let text = format!(
-        "streaming: {{\n  sql: {{\n    driver: postgres\n    source: \"{source}\"\n  }}\n}}\n"
-    );
-    std::fs::write(&config, text).unwrap();
-    Store::Sql { config }
 }
 
 fn options(server: &StreamingServer, client_id: &str) -> Options {
