@@ -4,7 +4,7 @@
 //! messages. A stop goes from the inside out: the engine flushes and gives the store back, then the
 //! core flushes and closes connections, then monitoring ends.
 
-use std::{process::ExitCode, rc::Rc, sync::Arc};
+use std::{net::SocketAddr, process::ExitCode, rc::Rc, sync::Arc};
 
 use anyhow::Context;
 use broker_core::streaming::EngineConfig;
@@ -24,7 +24,7 @@ use crate::{
     launch::{Core, MakeInternal, NATS_VERSION, TlsHandle},
     metrics,
     monitor::{Facts, Identity, Monitor},
-    process_files,
+    process_files::{self, OwnedFile},
     streaming::{BrokerFigures, Ownership, QueryDesk, Shared, StreamingService, query, supervise},
 };
 
@@ -94,15 +94,14 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     if let Some(tls) = &tls {
         tasks.spawn(Arc::clone(tls).watch(core_stop.clone()));
     }
-    let monitor_socket = listen(config.monitor.as_ref()).await?;
-    let metrics_socket = listen(config.metrics.as_ref()).await?;
+    let pages = Pages::bind(&config).await?;
 
     let (query, desk) = query();
     let (make_internal, streaming) = streaming(&config, desk, stop.clone());
     let core_config = assemble::core_config(&config.client);
     let mut core = Core::start(core_config, tls.map(tls_handle), make_internal, &core_stop)?;
 
-    let identity = identify(&config, &core, monitor_socket.as_ref())?;
+    let identity = identify(&config, &core, &pages)?;
     banner::starting(&config, &identity.streaming_id);
     banner::nats_starting(
         identity.nats_version,
@@ -113,34 +112,15 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     core.accepting().await?;
     banner::listening(core.address(), config.client.tls.is_some());
 
-    let monitor_address = identity.monitor;
+    let _files = leave_files(&config, &core, identity.monitor)?;
     let figures = BrokerFigures {
         stats: core.stats(),
         query,
         ownership: streaming.ownership,
         stopping: stop.clone(),
     };
-    let facts = Facts::new(&config, identity);
-    let monitor = Monitor::new(facts, Box::new(figures));
-    if let Some(socket) = monitor_socket {
-        banner::monitoring(socket.local_addr()?);
-        tasks.spawn(Arc::clone(&monitor).serve(socket, core_stop.clone()));
-    }
-    if let Some(socket) = metrics_socket {
-        banner::metrics(socket.local_addr()?);
-        tasks.spawn(metrics::serve(monitor, socket, core_stop.clone()));
-    }
-    let files = &config.process_files;
-    let _pid_file = files
-        .pid_file
-        .as_deref()
-        .map(process_files::write_pid)
-        .transpose()?;
-    let _ports_file = files
-        .ports_file_dir
-        .as_deref()
-        .map(|dir| process_files::write_ports(dir, core.address(), monitor_address))
-        .transpose()?;
+    let monitor = Monitor::new(Facts::new(&config, identity), Box::new(figures));
+    pages.serve(&monitor, &tasks, &core_stop)?;
     banner::nats_ready();
     // An error means that the store could not be made, which `ended` tells.
     let _ = streaming.begin.send(());
@@ -208,11 +188,7 @@ fn tls_handle(tls: Arc<ServerTls>) -> TlsHandle {
     Arc::new(move || tls.current())
 }
 
-fn identify(
-    config: &Config,
-    core: &Core,
-    monitor: Option<&TcpListener>,
-) -> anyhow::Result<Identity> {
+fn identify(config: &Config, core: &Core, pages: &Pages) -> anyhow::Result<Identity> {
     let server_id = core.server_id().to_owned();
     let provider = rustls::crypto::aws_lc_rs::default_provider();
     Ok(Identity {
@@ -231,9 +207,58 @@ fn identify(
             StoreKind::Sql { .. } => "SQL",
         },
         client: core.address(),
-        monitor: monitor.map(TcpListener::local_addr).transpose()?,
+        monitor: pages
+            .monitor
+            .as_ref()
+            .map(TcpListener::local_addr)
+            .transpose()?,
         workers: core.workers(),
     })
+}
+
+/// The sockets of monitoring and metrics, taken before anything starts.
+struct Pages {
+    monitor: Option<TcpListener>,
+    metrics: Option<TcpListener>,
+}
+
+impl Pages {
+    async fn bind(config: &Config) -> anyhow::Result<Self> {
+        Ok(Self {
+            monitor: listen(config.monitor.as_ref()).await?,
+            metrics: listen(config.metrics.as_ref()).await?,
+        })
+    }
+
+    fn serve(
+        self,
+        monitor: &Arc<Monitor>,
+        tasks: &TaskTracker,
+        token: &CancellationToken,
+    ) -> anyhow::Result<()> {
+        if let Some(socket) = self.monitor {
+            banner::monitoring(socket.local_addr()?);
+            tasks.spawn(Arc::clone(monitor).serve(socket, token.clone()));
+        }
+        if let Some(socket) = self.metrics {
+            banner::metrics(socket.local_addr()?);
+            tasks.spawn(metrics::serve(Arc::clone(monitor), socket, token.clone()));
+        }
+        Ok(())
+    }
+}
+
+/// Pid and ports files, where they are asked for; they go with the value.
+fn leave_files(
+    config: &Config,
+    core: &Core,
+    monitor: Option<SocketAddr>,
+) -> anyhow::Result<Vec<OwnedFile>> {
+    let files = &config.process_files;
+    let pid = files.pid_file.as_deref().map(process_files::write_pid);
+    let ports = files.ports_file_dir.as_deref();
+    let ports = ports.map(|dir| process_files::write_ports(dir, core.address(), monitor));
+    pid.into_iter().chain(ports).collect()
 }
 
 async fn listen(bind: Option<&Bind>) -> anyhow::Result<Option<TcpListener>> {
