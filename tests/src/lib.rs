@@ -18,3 +18,4 @@ pub mod rotation;
 pub mod stan;
 pub mod streaming_server;
 pub mod webhook;
+pub mod wire;
