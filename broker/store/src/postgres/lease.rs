@@ -3,9 +3,8 @@
 //!
 //! * The row decides. It is taken under `FOR UPDATE`, which waits for every fenced statement in
 //!   flight; from then on statements of the former owner find no row of theirs.
-//! * A candidate looks at the row at each activation. It takes a released row at once; the row of an
-//!   owner that it has seen alive and that has no session left, after [`DEAD_PATIENCE`]; any other
-//!   row once its tick has stood still for [`STEAL_PATIENCE`] (`stores/sqlstore.go`: three looks,
+//! * A candidate looks at the row at each activation. It takes a released row at once; the row of a
+//!   broker of this kind that has no session left, after [`DEAD_PATIENCE`]; any other row once its tick has stood still for [`STEAL_PATIENCE`] (`stores/sqlstore.go`: three looks,
 //!   1.5 s apart).
 //! * Before it steals, it ends the sessions of the former owner: a frozen process keeps them open,
 //!   and a statement that is under way in one of them.
@@ -22,7 +21,7 @@ use super::{
     session::{Failure, Session, Verdict},
     source::Source,
 };
-use crate::StoreError;
+use crate::{StoreError, owner::is_of_our_kind};
 
 /// Period of the owner's tick, as the reference has it.
 const TICK: Duration = Duration::from_secs(1);
@@ -90,8 +89,6 @@ struct Seen {
     /// When the tick was first seen at this value.
     since: Instant,
     looks: u32,
-    /// The owner held the advisory lock once, so it is a broker of this kind.
-    was_alive: bool,
     /// Since when it has had neither session nor advisory lock.
     gone_since: Option<Instant>,
 }
@@ -131,7 +128,6 @@ impl Seen {
             tick: row.tick,
             since: now,
             looks: 0,
-            was_alive: false,
             gone_since: None,
         }
     }
@@ -148,8 +144,7 @@ impl Seen {
             seen.looks = 0;
         }
         seen.looks += 1;
-        seen.was_alive |= row.has_sessions && row.is_locked;
-        let is_gone = seen.was_alive && !row.has_sessions && !row.is_locked;
+        let is_gone = is_of_our_kind(&row.id) && !row.has_sessions && !row.is_locked;
         seen.gone_since = is_gone.then(|| seen.gone_since.unwrap_or(now));
         let stood = |since: Instant| now.saturating_duration_since(since);
         let verdict = if row.id.is_empty() {

@@ -1,11 +1,20 @@
 use super::*;
 
+/// The row as a broker of this kind keeps it.
 fn row(tick: i64, has_sessions: bool, is_locked: bool) -> Row {
     Row {
-        id: "owner".to_owned(),
+        id: "stn-0123456789abcdefghijkl".to_owned(),
         tick,
         has_sessions,
         is_locked,
+    }
+}
+
+/// The row as the reference server keeps it, whose sessions bear no name that tells.
+fn row_of_reference(tick: i64) -> Row {
+    Row {
+        id: "bRLmCwYis4IYWHZAovOBr0".to_owned(),
+        ..row(tick, false, false)
     }
 }
 
@@ -52,22 +61,34 @@ fn a_standing_tick_is_stolen_after_the_patience_and_not_before() {
 
 #[test]
 fn two_looks_far_apart_do_not_suffice_to_steal() {
-    let looks = [(0, row(7, false, false)), (60_000, row(7, false, false))];
+    let looks = [(0, row_of_reference(7)), (60_000, row_of_reference(7))];
     assert_eq!(moves(&looks), [Move::Wait, Move::Wait]);
 }
 
 #[test]
-fn an_owner_seen_alive_whose_sessions_are_gone_is_replaced_soon() {
+fn an_owner_whose_sessions_are_gone_is_replaced_soon() {
     let looks = [
         (0, row(7, true, true)),
         (500, row(7, false, false)),
         (1000, row(7, false, false)),
         (2000, row(7, false, false)),
     ];
-    assert_eq!(
-        moves(&looks),
-        [Move::Wait, Move::Wait, Move::Wait, Move::TakeDead]
-    );
+    let last = [Move::Wait, Move::Wait, Move::Wait, Move::TakeDead];
+    assert_eq!(moves(&looks), last);
+    let never_seen_alive = [
+        (0, row(7, false, false)),
+        (1000, row(7, false, false)),
+        (1500, row(7, false, false)),
+    ];
+    assert_eq!(moves(&never_seen_alive), last[1..]);
+}
+
+#[test]
+fn an_owner_without_a_session_that_shows_is_left_alone_while_it_ticks() {
+    let looks: Vec<_> = (0..20)
+        .map(|look| (look * 1000, row(look as i64, false, false)))
+        .collect();
+    assert!(moves(&looks).iter().all(|next| *next == Move::Wait));
 }
 
 #[test]
@@ -83,9 +104,9 @@ fn an_owner_that_comes_back_keeps_the_store() {
 }
 
 #[test]
-fn an_owner_without_advisory_lock_is_given_the_full_patience() {
+fn a_reference_server_is_given_the_full_patience() {
     let looks: Vec<_> = (0..9)
-        .map(|look| (look * 500, row(7, false, false)))
+        .map(|look| (look * 500, row_of_reference(7)))
         .collect();
     assert!(moves(&looks).iter().all(|next| *next == Move::Wait));
 }
