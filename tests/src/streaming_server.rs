@@ -5,6 +5,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::Context;
+use broker_store::conformance::postgres_server::PostgresServer;
 use certs::reload::TlsFiles;
 
 use crate::process::Process;
@@ -41,6 +42,18 @@ impl Store {
         );
         std::fs::write(&config, text).context("writing the store's configuration")?;
         Ok(Self::Sql { config })
+    }
+
+    /// A fresh database with the tables as the reference's users make them; its configuration is in `dir`.
+    ///
+    /// # Errors
+    /// When the database cannot be made.
+    pub fn sql_of_the_reference(dir: &Path, postgres: &PostgresServer) -> anyhow::Result<Self> {
+        let source = postgres.create_database()?;
+        let schema = programs::root().join("broker/store/tests/fixtures/reference_schema.sql");
+        let schema = std::fs::read_to_string(schema).context("reading the reference's tables")?;
+        postgres.run(&source, &schema)?;
+        Self::sql(dir, &source)
     }
 }
 
@@ -125,6 +138,13 @@ impl StreamingServer {
             self.flags
                 .extend([flag.to_owned(), file.display().to_string()]);
         }
+    }
+
+    /// Opens the monitoring port too; which it is.
+    pub fn monitor(&mut self) -> u16 {
+        let port = ports::free();
+        self.flags.extend(["-m".to_owned(), port.to_string()]);
+        port
     }
 
     /// Takes the port of another server, to be started after that has ended: clients do not notice

@@ -6,7 +6,6 @@ use std::{collections::BTreeSet, path::Path, time::Duration};
 use broker_store::conformance::postgres_server::PostgresServer;
 use tests::{
     ledger::{Entry, Ledger},
-    programs,
     stan::{Client, Options, SubscribeOptions, Subscription},
     streaming_server::{CLUSTER_ID, Store, StreamingServer},
 };
@@ -23,21 +22,11 @@ const ACK_WAIT_SECS: u16 = 6;
 /// For a delivery, also of what was pending when the server changed.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A database with the tables as the reference's users have made them.
-fn database_of_the_reference(postgres: &PostgresServer) -> String {
-    let source = postgres.create_database().unwrap();
-    let schema = programs::root().join("broker/store/tests/fixtures/reference_schema.sql");
-    let schema = std::fs::read_to_string(schema).unwrap();
-    postgres.run(&source, &schema).unwrap();
-    source
-}
-
 #[tokio::test]
 async fn clients_live_through_the_change_to_the_broker_and_back() {
     let dir = tempfile::tempdir().unwrap();
     let postgres = PostgresServer::shared().unwrap();
-    let source = database_of_the_reference(&postgres);
-    let store = Store::sql(dir.path(), &source).unwrap();
+    let store = Store::sql_of_the_reference(dir.path(), &postgres).unwrap();
     let folder = |name: &str| {
         let path = dir.path().join(name);
         std::fs::create_dir(&path).unwrap();
