@@ -7,11 +7,16 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, ensure};
-use certs::{profile::Profile, reload::TlsFiles};
-use sidecar::prove::{Identity, served_serial};
+use anyhow::Context;
+use certs::reload::TlsFiles;
 use tempfile::TempDir;
-use tests::{patience::until, ports, probe, process::Process, programs};
+use tests::{
+    patience::until,
+    ports,
+    process::Process,
+    programs,
+    rotation::{Sidecar, renewal_at, serial_served_at},
+};
 
 use crate::screen;
 
@@ -19,6 +24,8 @@ pub(crate) const CLUSTER_ID: &str = "labs-nats-stan";
 
 /// For each program to be ready.
 const START: Duration = Duration::from_secs(30);
+/// Of the certificates; the demonstration renews them long before.
+const LIFETIME_SECONDS: u32 = 24 * 60 * 60;
 /// From the request for a new certificate to the proof that it is served.
 const ROTATION: Duration = Duration::from_secs(30);
 
@@ -34,13 +41,6 @@ pub(crate) struct Stage {
     dir: TempDir,
 }
 
-/// A running sidecar.
-struct Sidecar {
-    admin: u16,
-    files: TlsFiles,
-    process: Process,
-}
-
 impl Stage {
     pub(crate) async fn set() -> anyhow::Result<Self> {
         let dir = tempfile::tempdir().context("making a temporary directory")?;
@@ -50,27 +50,11 @@ impl Stage {
         screen::step(
             "certificates: an authority, one sidecar beside the broker, one beside the application",
         );
-        let broker_sidecar = Sidecar::start(
-            dir.path(),
-            Profile::Server,
-            &[
-                "--role=broker".to_owned(),
-                "--name=localhost".to_owned(),
-                "--name=127.0.0.1".to_owned(),
-                format!("--prove=127.0.0.1:{port}"),
-                format!("--broker-monitor=http://127.0.0.1:{monitor}"),
-            ],
-        )
-        .await?;
-        let client_sidecar = Sidecar::start(
-            dir.path(),
-            Profile::Client,
-            &[
-                "--role=client".to_owned(),
-                "--common-name=consumer.appnamespace".to_owned(),
-            ],
-        )
-        .await?;
+        let authority = dir.path().join("authority");
+        let broker_sidecar =
+            Sidecar::beside_broker(dir.path(), &authority, LIFETIME_SECONDS, port).await?;
+        let client_sidecar =
+            Sidecar::beside_client(dir.path(), &authority, "consumer.appnamespace").await?;
         screen::fact(
             "authority",
             &dir.path().join("authority/ca.pem").display().to_string(),
@@ -78,7 +62,7 @@ impl Stage {
 
         screen::step("broker: embedded store, TLS with client certificates");
         let began = Instant::now();
-        let mut broker = start_broker(dir.path(), &broker_sidecar.files, port, monitor, metrics)?;
+        let mut broker = start_broker(dir.path(), broker_sidecar.files(), port, monitor, metrics)?;
         broker.writes("Streaming Server is ready", START).await?;
         screen::fact(
             "ready after",
@@ -116,36 +100,20 @@ impl Stage {
 
     /// What an application in a pod would find.
     pub(crate) fn client_files(&self) -> &TlsFiles {
-        &self.client_sidecar.files
+        self.client_sidecar.files()
     }
 
     /// Serial of the certificate that the broker serves now.
     pub(crate) async fn serial(&self) -> anyhow::Result<String> {
-        let own = Identity::Certificate(self.client_sidecar.files.clone());
-        Ok(served_serial(&format!("127.0.0.1:{}", self.port), &own).await?)
+        serial_served_at(self.port, self.client_files()).await
     }
 
     /// Renews both certificates and waits until the broker serves the new one; gives its serial.
     pub(crate) async fn rotate(&self) -> anyhow::Result<String> {
         let before = self.serial().await?;
-        for sidecar in [&self.broker_sidecar, &self.client_sidecar] {
-            let answer = probe::post(sidecar.admin, "/rotate").await?;
-            ensure!(
-                answer.status < 300,
-                "the sidecar refused to rotate: {}",
-                answer.body.trim()
-            );
-        }
-        until(
-            "the broker serves the renewed certificate",
-            ROTATION,
-            async || {
-                let served = self.serial().await?;
-                ensure!(served != before, "still {before}");
-                Ok(served)
-            },
-        )
-        .await
+        self.broker_sidecar.renew().await?;
+        self.client_sidecar.renew().await?;
+        renewal_at(self.port, self.client_files(), &before, ROTATION).await
     }
 
     pub(crate) fn print_addresses(&self) {
@@ -164,7 +132,7 @@ impl Stage {
         );
         screen::fact(
             "sidecar",
-            &format!("http://127.0.0.1:{}/metrics", self.broker_sidecar.admin),
+            &format!("http://127.0.0.1:{}/metrics", self.broker_sidecar.admin()),
         );
         println!(
             "\n    nats --server tls://127.0.0.1:{} --tlsca {} --tlscert {} --tlskey {} sub '>'\n",
@@ -173,38 +141,6 @@ impl Stage {
             files.cert.display(),
             files.key.display(),
         );
-    }
-}
-
-impl Sidecar {
-    /// Starts one with the demonstration's authority and waits for its first certificate.
-    async fn start(dir: &Path, profile: Profile, args: &[String]) -> anyhow::Result<Self> {
-        let out = dir.join(profile.to_string());
-        let admin = ports::free();
-        let mut command = Command::new(programs::ours("stanchion-sidecar")?);
-        command
-            .args(["run", "--source=local"])
-            .arg(format!(
-                "--authority-dir={}",
-                dir.join("authority").display()
-            ))
-            .arg(format!("--out={profile}={}", out.display()))
-            .arg(format!("--admin=127.0.0.1:{admin}"))
-            .args(args);
-        let log = dir.join(format!("sidecar-{profile}.log"));
-        let mut sidecar = Self {
-            admin,
-            files: TlsFiles::in_dir(&out, profile),
-            process: Process::start(&format!("sidecar ({profile})"), &mut command, &log)?,
-        };
-        until("the first certificate is in place", START, async || {
-            sidecar.process.check_alive()?;
-            let answer = probe::get(admin, "/startupz").await?;
-            ensure!(answer.status == 200, "not started: {}", answer.body.trim());
-            Ok(())
-        })
-        .await?;
-        Ok(sidecar)
     }
 }
 

@@ -40,7 +40,7 @@ async fn survives_rotation_and_restart(library: Library) {
     let own = certificates.grant("application", Profile::Client).unwrap();
     let mut broker = StreamingServer::broker(dir.path(), &Store::Files).unwrap();
     let port = broker.port();
-    let sidecar = Sidecar::start(
+    let sidecar = Sidecar::beside_broker(
         dir.path(),
         &certificates.authority_dir(),
         LIFETIME_SECONDS,
