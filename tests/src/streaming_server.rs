@@ -1,7 +1,7 @@
 //! A streaming server as a process: our broker, or the reference, which takes the same flags.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, ExitStatus};
 use std::time::Duration;
 
 use anyhow::Context;
@@ -190,10 +190,9 @@ impl StreamingServer {
     ///
     /// # Errors
     /// When it does not run or does not stop in time.
-    pub async fn stop(&mut self) -> anyhow::Result<()> {
+    pub async fn stop(&mut self) -> anyhow::Result<ExitStatus> {
         let mut process = self.process.take().context("the server does not run")?;
-        process.stop(STOP).await?;
-        Ok(())
+        process.stop(STOP).await
     }
 
     /// Ends it without warning, as a lost machine does.

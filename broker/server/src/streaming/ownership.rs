@@ -2,12 +2,13 @@
 
 use std::{rc::Rc, time::Duration};
 
+use anyhow::Context;
 use broker_core::{
     durable::Recovered,
     streaming::{Engine, EngineConfig},
 };
 use broker_store::{Activation, StoreError};
-use tokio::sync::watch;
+use tokio::{sync::watch, time::timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 
@@ -18,6 +19,13 @@ use crate::banner;
 /// owner's tick, long against the cost of one look.
 const RETRY: Duration = Duration::from_millis(500);
 
+/// How long a stop waits for flushes under way. A store that does not answer by then keeps what it
+/// has got; what was not acknowledged its publishers will send again.
+const DRAIN: Duration = Duration::from_secs(10);
+
+/// How long giving the store back may take; a lock that is not given back runs out.
+const CLOSE: Duration = Duration::from_secs(5);
+
 /// What this process is to the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Ownership {
@@ -27,29 +35,42 @@ pub(crate) enum Ownership {
     Active,
 }
 
-/// Serves whenever the store can be owned, until the token is cancelled. Ends with an error only
-/// where trying again cannot help.
+/// Serves whenever the store can be owned, until the token is cancelled; then gives the store back.
+/// Ends with an error only where trying again cannot help.
 pub(crate) async fn supervise(
     shared: Rc<Shared>,
     config: EngineConfig,
     state: watch::Sender<Ownership>,
     token: CancellationToken,
 ) -> anyhow::Result<()> {
+    let outcome = take_turns(&shared, &config, &state, &token).await;
+    state.send_replace(Ownership::None);
+    if timeout(CLOSE, shared.store.close()).await.is_err() {
+        warn!("the store was not closed within {CLOSE:?}");
+    }
+    outcome
+}
+
+async fn take_turns(
+    shared: &Rc<Shared>,
+    config: &EngineConfig,
+    state: &watch::Sender<Ownership>,
+    token: &CancellationToken,
+) -> anyhow::Result<()> {
     let mut told_holder = String::new();
     loop {
         let activation = tokio::select! {
-            () = token.cancelled() => break,
+            () = token.cancelled() => return Ok(()),
             activation = shared.store.activate() => activation,
         };
         match activation {
             Ok(Activation::Active(recovered)) => {
                 told_holder.clear();
-                serve(&shared, &config, recovered, &state, &token).await?;
+                serve(shared, config, recovered, state, token).await?;
             }
             Ok(Activation::Standby { holder }) => {
-                if state.send_replace(Ownership::Standby) != Ownership::Standby
-                    || holder != told_holder
-                {
+                let was = state.send_replace(Ownership::Standby);
+                if was != Ownership::Standby || holder != told_holder {
                     banner::standby(&holder);
                     told_holder = holder;
                 }
@@ -60,13 +81,10 @@ pub(crate) async fn supervise(
             Err(error) => error!("unable to open the store, trying again: {}", chain(&error)),
         }
         tokio::select! {
-            () = token.cancelled() => break,
+            () = token.cancelled() => return Ok(()),
             () = tokio::time::sleep(RETRY) => {}
         }
     }
-    state.send_replace(Ownership::None);
-    shared.store.close().await;
-    Ok(())
 }
 
 /// One activation, from recovery to the loss of ownership or the stop of the process.
@@ -94,7 +112,9 @@ async fn serve(
     tokio::select! {
         () = token.cancelled() => {
             shared.drive(Engine::stop);
-            shared.flushed().await;
+            timeout(DRAIN, shared.flushed())
+                .await
+                .with_context(|| format!("the store did not finish within {DRAIN:?}"))?;
             banner::streaming_shutdown();
         }
         () = shared.store.deposed() => {
