@@ -1,6 +1,13 @@
 # The usual commands. None of them hides anything: each can be typed by hand.
 
-.PHONY: tools test test-quick demo fmt lint deny
+.PHONY: help tools test test-quick demo fmt lint deny
+
+help:
+	@echo "make demo         the product does its main job on this machine (ONCE=1: end after the table)"
+	@echo "make test         obtain what is missing, then run everything"
+	@echo "make test-quick   format and unit tests, nothing but cargo"
+	@echo "make lint         format, clippy      make deny   licences, duplicates, advisories"
+	@echo "make tools        obtain the real components that the tests run against"
 
 # Everything that the tests run against: builds or installs what is missing.
 tools:
