@@ -13,7 +13,7 @@ use std::{
         Mutex, MutexGuard, PoisonError,
         atomic::{
             AtomicBool, AtomicU64, AtomicUsize,
-            Ordering::{Acquire, Relaxed, Release},
+            Ordering::{Acquire, Relaxed, Release, SeqCst},
         },
     },
     task::Waker,
@@ -47,6 +47,8 @@ pub struct Peer {
     /// Bytes ever accepted by the socket.
     taken: AtomicU64,
     gone: AtomicBool,
+    /// There is something in the gate, so that a report looks into it only then.
+    watched: AtomicBool,
     gate: Mutex<Gate>,
 }
 
@@ -71,6 +73,7 @@ impl Peer {
             in_transit: AtomicUsize::new(0),
             taken: AtomicU64::new(0),
             gone: AtomicBool::new(false),
+            watched: AtomicBool::new(false),
             gate: Mutex::new(Gate::default()),
         }
     }
@@ -98,7 +101,7 @@ impl Peer {
     /// Bytes waiting, wherever they are.
     #[must_use]
     pub fn waiting_bytes(&self) -> usize {
-        self.pending.load(Relaxed) + self.in_transit.load(Relaxed)
+        self.pending.load(SeqCst) + self.in_transit.load(Relaxed)
     }
 
     /// Another worker hands bytes over.
@@ -117,9 +120,11 @@ impl Peer {
 
     /// The owner tells how things stand; producers that wait go on once half the limit is free.
     pub fn report(&self, pending: usize, taken: u64) {
-        let before = self.pending.swap(pending, Relaxed);
         self.taken.store(taken, Release);
-        if before > SOFT_LIMIT / 2 && pending <= SOFT_LIMIT / 2 {
+        self.pending.store(pending, SeqCst);
+        // Not only where `pending` falls: a producer can wait for bytes that were all in transit, and
+        // that the socket took as they arrived.
+        if self.watched.load(SeqCst) && self.waiting_bytes() <= SOFT_LIMIT / 2 {
             self.release();
         }
     }
@@ -137,6 +142,8 @@ impl Peer {
             return None;
         }
         let mut gate = self.gate();
+        // With `report`: either it sees this, or the second look below sees what it has written.
+        self.watched.store(true, SeqCst);
         let taken = self.taken.load(Acquire);
         let since = match gate.progress {
             Some((seen, since)) if seen == taken => since,
@@ -160,7 +167,10 @@ impl Peer {
     }
 
     fn release(&self) {
-        let Gate { waiting, .. } = std::mem::take(&mut *self.gate());
+        let mut gate = self.gate();
+        self.watched.store(false, SeqCst);
+        let Gate { waiting, .. } = std::mem::take(&mut *gate);
+        drop(gate);
         for producer in waiting {
             producer.wake();
         }
@@ -174,6 +184,8 @@ impl Peer {
 
 #[cfg(test)]
 mod tests {
+    use std::{sync::Arc, task::Wake};
+
     use super::*;
 
     fn congested(peer: Peer) -> (Peer, Instant) {
@@ -207,6 +219,27 @@ mod tests {
         let (peer, start) = congested(Peer::internal(0));
         assert!(peer.pause(start, Waker::noop()).is_some());
         assert!(peer.pause(start + 2 * STUCK_AFTER, Waker::noop()).is_some());
+    }
+
+    /// Counts wakes.
+    #[derive(Default)]
+    struct Woken(AtomicUsize);
+
+    impl Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Relaxed);
+        }
+    }
+
+    #[test]
+    fn producers_go_on_when_the_socket_takes_what_was_in_transit() {
+        let (peer, woken) = (Peer::new(1, 0, 0), Arc::new(Woken::default()));
+        peer.hand_over(SOFT_LIMIT + 1);
+        let paused = peer.pause(Instant::now(), &Waker::from(Arc::clone(&woken)));
+        assert!(paused.is_some());
+        peer.receive(SOFT_LIMIT + 1);
+        peer.report(0, 1);
+        assert_eq!(woken.0.load(Relaxed), 1);
     }
 
     #[test]
