@@ -78,7 +78,10 @@ async fn take_turns(
             Err(error @ (StoreError::Config(_) | StoreError::Corrupt(_))) => {
                 return Err(error.into());
             }
-            Err(error) => error!("unable to open the store, trying again: {}", chain(&error)),
+            Err(error) => error!(
+                "unable to open the store, trying again: {:#}",
+                anyhow::Error::from(error)
+            ),
         }
         tokio::select! {
             () = token.cancelled() => return Ok(()),
@@ -134,15 +137,4 @@ fn seed() -> anyhow::Result<u64> {
         .fill(&mut bytes)
         .map_err(|_| anyhow::anyhow!("the system gives no random numbers"))?;
     Ok(u64::from_ne_bytes(bytes))
-}
-
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        text.push_str(": ");
-        text.push_str(&inner.to_string());
-        cause = inner.source();
-    }
-    text
 }
