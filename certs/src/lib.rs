@@ -14,4 +14,5 @@ mod pem;
 pub mod profile;
 mod provider;
 pub mod reload;
+pub mod settings;
 pub mod validity;

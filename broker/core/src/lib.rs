@@ -1,6 +1,8 @@
 //! Decisions of the broker. An input and `now` go in, effects come out; nothing here reads a clock,
 //! opens a socket or awaits.
 
+pub mod auth;
+pub mod cluster;
 pub mod durable;
 pub mod effect;
 pub mod interest;

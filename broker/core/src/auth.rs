@@ -1,0 +1,3 @@
+//! Who may connect, and what they may do.
+
+pub mod settings;

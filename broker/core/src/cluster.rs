@@ -1,0 +1,3 @@
+//! The mesh of servers that routes make.
+
+pub mod settings;
