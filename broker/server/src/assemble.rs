@@ -10,7 +10,7 @@ use broker_store::{
 use certs::reload::{ClientAuth, ReloadError, ServerTls};
 
 use crate::{
-    config::{ChannelEntry, ClientPort, StoreKind, StreamingSettings, TlsFiles},
+    config::{ChannelEntry, ClientPort, StoreKind, StreamingSettings, TlsListener},
     launch::CoreConfig,
 };
 
@@ -26,7 +26,7 @@ pub(crate) fn core_config(client: &ClientPort) -> CoreConfig {
         max_payload: client.max_payload,
         max_control_line: client.max_control_line,
         max_pending: client.max_pending,
-        max_connections: client.max_connections.map(Into::into),
+        max_connections: client.max_connections,
         ping_interval: client.ping_interval,
         ping_max: client.ping_max,
         write_deadline: client.write_deadline,
@@ -34,22 +34,24 @@ pub(crate) fn core_config(client: &ClientPort) -> CoreConfig {
             .tls
             .as_ref()
             .map_or(CoreConfig::default().tls_timeout, |tls| tls.timeout),
-        tls_verify: client.tls.as_ref().is_some_and(|tls| tls.verify),
+        tls_verify: client.tls.as_ref().is_some_and(|tls| tls.settings.verify),
         ..CoreConfig::default()
     }
 }
 
 /// Loads certificate and key; a pair that cannot serve is an error here and not at the first handshake.
-pub(crate) fn server_tls(files: &TlsFiles) -> Result<Arc<ServerTls>, ReloadError> {
-    let client_auth = if files.verify {
+pub(crate) fn server_tls(tls: &TlsListener) -> Result<Arc<ServerTls>, ReloadError> {
+    let settings = &tls.settings;
+    let client_auth = if settings.verify {
         ClientAuth::Required
     } else {
         ClientAuth::None
     };
+    let pair = settings.pairs.first().cloned().unwrap_or_default();
     let paths = certs::reload::TlsFiles {
-        cert: files.cert_file.clone(),
-        key: files.key_file.clone(),
-        ca: files.ca_file.clone().unwrap_or_default(),
+        cert: pair.cert,
+        key: pair.key,
+        ca: settings.ca_file.clone().unwrap_or_default(),
     };
     ServerTls::load(paths, client_auth).map(Arc::new)
 }

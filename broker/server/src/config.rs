@@ -4,6 +4,8 @@
 //! Stricter than the reference: an unknown flag or key is refused with the nearest known one, a known
 //! one that this server cannot honour is refused or warned about by name. Nothing is ignored silently.
 
+#![allow(dead_code, reason = "read by the launch, which is being rebuilt")]
+
 mod check;
 mod draft;
 mod duration;
@@ -14,13 +16,17 @@ mod setting;
 #[cfg(test)]
 mod tests;
 
-use std::{io, num::NonZeroUsize, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, io, num::NonZeroUsize, path::PathBuf, time::Duration};
 
+use broker_core::{
+    auth::settings::{AuthSettings, Secret},
+    cluster::settings::ClusterSettings,
+};
 use broker_proto::conf::ParseError;
+use certs::settings::TlsSettings;
 
 use self::{draft::Draft, file::Role, flags::Request};
 pub(crate) use self::{
-    draft::Secret,
     file::{FileRead, Variables},
     limits::{ChannelEntry, Limits, StoreLimits},
 };
@@ -39,14 +45,53 @@ pub(crate) enum Command {
         warnings: Vec<String>,
     },
     Run(Box<Config>),
+    /// `-sl`: signal another process and end.
+    Signal(SignalRequest),
+}
+
+/// What to signal to which process.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct SignalRequest {
+    pub(crate) action: SignalAction,
+    /// A process ID or a pattern of PID files; `None`: the one running process of this program.
+    pub(crate) target: Option<String>,
+}
+
+/// What a server can be told to do by a signal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum SignalAction {
+    /// `stop`: at once, SIGKILL.
+    Stop,
+    /// `quit`: SIGINT.
+    Quit,
+    /// `term`: SIGTERM.
+    Term,
+    /// `reopen`: the log file, SIGUSR1.
+    Reopen,
+    /// `reload`: the configuration, SIGHUP.
+    Reload,
+    /// `ldm`: SIGUSR2.
+    LameDuck,
 }
 
 /// The configuration of one broker. Plain data, all of it valid.
 #[derive(Clone, Debug)]
 pub(crate) struct Config {
     pub(crate) client: ClientPort,
+    /// Users of the client port.
+    pub(crate) auth: AuthSettings,
+    /// From the accept, or the end of the TLS handshake, to a `CONNECT` that is accepted.
+    pub(crate) auth_timeout: Duration,
+    /// Routes to other servers.
+    pub(crate) cluster: Option<ClusterPort>,
+    /// False: no part of streaming runs, and no key of it is known.
+    pub(crate) streaming_enabled: bool,
     /// HTTP monitoring.
     pub(crate) monitor: Option<Bind>,
+    /// Monitoring is HTTPS, with the certificates of the client port but without asking for any.
+    pub(crate) monitor_tls: bool,
+    /// What all paths of monitoring begin with: empty, or a slash and more without one at the end.
+    pub(crate) monitor_base_path: String,
     /// Prometheus metrics.
     pub(crate) metrics: Option<Bind>,
     pub(crate) streaming: StreamingSettings,
@@ -83,9 +128,17 @@ pub(crate) struct ClientPort {
     pub(crate) advertise: Option<Advertise>,
     /// None: the server's id.
     pub(crate) server_name: Option<String>,
-    pub(crate) tls: Option<TlsFiles>,
-    /// None: unlimited.
-    pub(crate) max_connections: Option<NonZeroUsize>,
+    pub(crate) tls: Option<TlsListener>,
+    /// Beside TLS, clients may go on in clear.
+    pub(crate) allow_non_tls: bool,
+    /// None: unlimited; 0: nobody may connect.
+    pub(crate) max_connections: Option<usize>,
+    /// Of one connection; none: unlimited.
+    pub(crate) max_subscriptions: Option<NonZeroUsize>,
+    /// Tokens of a subject that is subscribed to; none: unlimited.
+    pub(crate) max_sub_tokens: Option<NonZeroUsize>,
+    /// Closed connections that monitoring remembers.
+    pub(crate) max_closed_clients: usize,
     /// Bytes of a protocol line.
     pub(crate) max_control_line: usize,
     /// Bytes; never more than `max_pending`.
@@ -96,19 +149,71 @@ pub(crate) struct ClientPort {
     /// Unanswered pings a connection survives.
     pub(crate) ping_max: u32,
     pub(crate) write_deadline: Duration,
+    /// What happens when `write_deadline` passes.
+    pub(crate) write_timeout: WriteTimeout,
+    /// Messages have no headers.
+    pub(crate) no_header_support: bool,
+    /// Producers are not held back for the sake of slow consumers.
+    pub(crate) no_fast_producer_stall: bool,
+    /// Within which lame duck mode closes all clients; more than the grace period.
+    pub(crate) lame_duck_duration: Duration,
+    /// Before the first client is closed in lame duck mode.
+    pub(crate) lame_duck_grace_period: Duration,
+    /// Shown by monitoring.
+    pub(crate) server_tags: Vec<String>,
+    /// Shown by monitoring.
+    pub(crate) server_metadata: BTreeMap<String, String>,
+    /// Of failed first attempts to connect somewhere, every how manieth is logged.
+    pub(crate) connect_error_reports: u32,
+    /// The same of attempts to connect again.
+    pub(crate) reconnect_error_reports: u32,
 }
 
-/// TLS for clients.
-#[derive(Clone, Debug)]
-pub(crate) struct TlsFiles {
-    pub(crate) cert_file: PathBuf,
-    pub(crate) key_file: PathBuf,
-    /// Present if `verify`.
-    pub(crate) ca_file: Option<PathBuf>,
-    /// Clients must show a certificate of the CA.
-    pub(crate) verify: bool,
+/// `write_timeout`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum WriteTimeout {
+    /// Clients are closed, routes try again.
+    #[default]
+    Default,
+    Close,
+    Retry,
+}
+
+/// TLS of a listener: what `certs` makes of it, and what the connections do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct TlsListener {
+    pub(crate) settings: TlsSettings,
     /// For the handshake.
     pub(crate) timeout: Duration,
+    /// Never for routes, which know no other way.
+    pub(crate) handshake_first: HandshakeFirst,
+    /// `verify_and_map`, which sets `settings.verify` too.
+    pub(crate) map_certificates: bool,
+    /// Handshakes a second; none: unlimited.
+    pub(crate) connection_rate_limit: Option<u32>,
+}
+
+/// Whether the handshake comes before INFO.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum HandshakeFirst {
+    /// INFO in clear, then the handshake.
+    #[default]
+    Never,
+    Always,
+    /// INFO in clear to who has not begun a handshake after this time.
+    After(Duration),
+}
+
+/// The port of routes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ClusterPort {
+    pub(crate) bind: Bind,
+    /// Of both directions: what is dialled is shown the same certificate.
+    pub(crate) tls: Option<TlsListener>,
+    /// For a peer to show who it is.
+    pub(crate) auth_timeout: Duration,
+    pub(crate) write_deadline: Duration,
+    pub(crate) settings: ClusterSettings,
 }
 
 /// Settings of the streaming engine.
@@ -143,8 +248,22 @@ pub(crate) enum StoreKind {
 pub(crate) struct LogSettings {
     /// None: standard error.
     pub(crate) file: Option<PathBuf>,
+    /// Bytes after which a new file is begun; none: never.
+    pub(crate) file_size_limit: Option<u64>,
+    /// Files kept, the one being written to included; none: all.
+    pub(crate) file_max_num: Option<usize>,
+    /// Lines have a time stamp.
+    pub(crate) time: bool,
+    /// Time stamps are UTC and not local time.
+    pub(crate) time_utc: bool,
     pub(crate) debug: bool,
     pub(crate) trace: bool,
+    /// What the system account does is traced too.
+    pub(crate) trace_verbose: bool,
+    /// Of messages only the headers are traced, not the payload.
+    pub(crate) trace_headers: bool,
+    /// Bytes of a message that are traced; none: all.
+    pub(crate) max_traced_msg_len: Option<usize>,
     pub(crate) stan_debug: bool,
     pub(crate) stan_trace: bool,
 }

@@ -45,6 +45,9 @@ pub fn run() -> ExitCode {
             eprintln!("{text}");
             return ExitCode::SUCCESS;
         }
+        Ok(Command::Signal(_)) => {
+            return failed(&anyhow::anyhow!("signals cannot be sent yet: use kill"));
+        }
         Err(error) => return failed(&error.into()),
     };
     match start(*config) {

@@ -1,10 +1,13 @@
 //! A draft becomes a configuration, or is refused with the name of what is wrong.
 
-use std::{num::NonZeroUsize, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+
+use broker_core::auth::settings::AuthSettings;
+use certs::settings::{PairFiles, TlsSettings};
 
 use super::{
-    Advertise, Bind, ClientPort, Config, ConfigError, LogSettings, ProcessFiles, StoreKind,
-    StreamingSettings, TlsFiles,
+    Advertise, Bind, ClientPort, Config, ConfigError, HandshakeFirst, LogSettings, ProcessFiles,
+    StoreKind, StreamingSettings, TlsListener, WriteTimeout,
     draft::{Address, Draft},
     file::FileRead,
     limits::{Limits, Own, StoreLimits},
@@ -29,12 +32,25 @@ pub(super) fn check(
         .unwrap_or_else(|| "0.0.0.0".to_owned());
     Ok(Config {
         client: client_port(draft, &host)?,
+        auth: AuthSettings::default(),
+        auth_timeout: Duration::from_secs(2),
+        cluster: None,
+        streaming_enabled: true,
         monitor: bind("http_port", &draft.monitor, &host)?,
+        monitor_tls: false,
+        monitor_base_path: String::new(),
         metrics: bind("metrics_port", &draft.metrics, &host)?,
         streaming: streaming(draft)?,
         store: store(draft)?,
         log: LogSettings {
             file: path(&draft.log_file),
+            file_size_limit: None,
+            file_max_num: None,
+            time: true,
+            time_utc: true,
+            trace_verbose: false,
+            trace_headers: false,
+            max_traced_msg_len: None,
             debug: draft.debug,
             trace: draft.trace,
             stan_debug: draft.stan_debug,
@@ -70,7 +86,20 @@ fn client_port(draft: &Draft, host: &str) -> Result<ClientPort, ConfigError> {
         advertise: advertise(&draft.client_advertise)?,
         server_name: text(&draft.server_name),
         tls: tls(draft)?,
-        max_connections: bound(draft.max_connections),
+        allow_non_tls: false,
+        max_connections: usize::try_from(draft.max_connections).ok(),
+        max_subscriptions: None,
+        max_sub_tokens: None,
+        max_closed_clients: 10_000,
+        write_timeout: WriteTimeout::Default,
+        no_header_support: false,
+        no_fast_producer_stall: false,
+        lame_duck_duration: Duration::from_secs(120),
+        lame_duck_grace_period: Duration::from_secs(10),
+        server_tags: Vec::new(),
+        server_metadata: BTreeMap::new(),
+        connect_error_reports: 3600,
+        reconnect_error_reports: 1,
         max_control_line: positive("max_control_line", draft.max_control_line)?,
         max_payload,
         max_pending,
@@ -100,7 +129,7 @@ fn advertise(value: &str) -> Result<Option<Advertise>, ConfigError> {
     }
 }
 
-fn tls(draft: &Draft) -> Result<Option<TlsFiles>, ConfigError> {
+fn tls(draft: &Draft) -> Result<Option<TlsListener>, ConfigError> {
     let tls = &draft.tls;
     let implied = tls.verify || !tls.cert_file.is_empty();
     if !tls.wanted.unwrap_or(implied) {
@@ -118,12 +147,20 @@ fn tls(draft: &Draft) -> Result<Option<TlsFiles>, ConfigError> {
         return Err(missing("tlscacert", "ca_file"));
     }
     let timeout = span("tls timeout", tls.timeout_nanos)?;
-    Ok(Some(TlsFiles {
-        cert_file,
-        key_file,
-        ca_file,
-        verify: tls.verify,
+    Ok(Some(TlsListener {
+        settings: TlsSettings {
+            pairs: vec![PairFiles {
+                cert: cert_file,
+                key: key_file,
+            }],
+            ca_file,
+            verify: tls.verify,
+            ..TlsSettings::default()
+        },
         timeout,
+        handshake_first: HandshakeFirst::Never,
+        map_certificates: false,
+        connection_rate_limit: None,
     }))
 }
 
@@ -271,11 +308,6 @@ fn positive(name: &str, value: i64) -> Result<usize, ConfigError> {
             "{name} {value} is out of range"
         ))),
     }
-}
-
-/// 0 and below mean unlimited.
-fn bound(value: i64) -> Option<NonZeroUsize> {
-    NonZeroUsize::new(usize::try_from(value).unwrap_or(0))
 }
 
 fn text(value: &str) -> Option<String> {

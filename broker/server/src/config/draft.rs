@@ -1,35 +1,9 @@
 //! Settings as they were written, before they are checked: defaults first, then files, then flags.
 
-use std::fmt;
-
+use broker_core::auth::settings::Secret;
 use broker_proto::conf::Position;
 
 use super::limits::{DEFAULT_LIMITS, DEFAULT_MAX_CHANNELS, Own};
-
-/// Text that must not be seen: database sources carry passwords.
-#[derive(Clone, Default, PartialEq, Eq)]
-pub(crate) struct Secret(String);
-
-impl Secret {
-    pub(crate) fn new(text: String) -> Self {
-        Self(text)
-    }
-
-    /// The text itself, for its one user.
-    pub(crate) fn expose(&self) -> &str {
-        &self.0
-    }
-
-    pub(crate) fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("[REDACTED]")
-    }
-}
 
 /// Where to listen; the host is that of the client port unless it is set.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

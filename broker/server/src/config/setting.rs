@@ -1,6 +1,8 @@
 //! Everything that can be set, by flag or in a file: one table.
 
-use super::draft::{Draft, Secret};
+use broker_core::auth::settings::Secret;
+
+use super::draft::Draft;
 
 /// How the value is written, and what it changes.
 #[derive(Clone, Copy, Debug)]

@@ -13,7 +13,9 @@ fn words(line: &str) -> Vec<String> {
 fn run_with(args: &[String], variables: Variables<'_>) -> Result<Config, ConfigError> {
     read(args, variables).map(|command| match command {
         Command::Run(config) => *config,
-        Command::Print(_) | Command::Valid { .. } => panic!("{args:?} does not run"),
+        Command::Print(_) | Command::Valid { .. } | Command::Signal(_) => {
+            panic!("{args:?} does not run")
+        }
     })
 }
 
@@ -158,8 +160,11 @@ fn the_webhooks_arguments_are_understood() {
         "-cluster_id c -p 4222 -m 8222 --metrics_port 7777 --tls --tlsverify --tlscert /t/server.pem --tlskey /t/server-key.pem --tlscacert /t/ca.pem",
     );
     let tls = config.client.tls.unwrap();
-    assert!(tls.verify);
-    assert_eq!(tls.key_file, PathBuf::from("/t/server-key.pem"));
+    assert!(tls.settings.verify);
+    assert_eq!(
+        tls.settings.pairs[0].key,
+        PathBuf::from("/t/server-key.pem")
+    );
     assert_eq!(tls.timeout, Duration::from_secs(2));
 }
 
