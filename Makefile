@@ -1,9 +1,10 @@
 # The usual commands. None of them hides anything: each can be typed by hand.
 
-.PHONY: help tools test test-quick demo fmt lint deny
+.PHONY: help tools test test-quick demo bench fmt lint deny
 
 help:
 	@echo "make demo         the product does its main job on this machine (ONCE=1: end after the table)"
+	@echo "make bench        our broker beside nats-server, about 20 min (BENCH=--quick, BENCH='--only 1:1 --rounds 3', BENCH=--help)"
 	@echo "make test         obtain what is missing, then run everything"
 	@echo "make test-quick   format and unit tests, nothing but cargo"
 	@echo "make lint         format, clippy      make deny   licences, duplicates, advisories"
@@ -26,6 +27,12 @@ test-quick: fmt
 demo:
 	cargo build --release --workspace --bins
 	ONCE=$(ONCE) target/release/stanchion-demo
+
+# Rates, processor time, memory and latency as ratios to nats-server; needs a machine that does nothing else.
+bench:
+	tests/tools/obtain nats
+	cargo build --release -p broker-server -p tests-bench --bin stanchion-broker --bin stanchion-bench
+	target/release/stanchion-bench $(BENCH)
 
 fmt:
 	cargo fmt --all --check

@@ -1,0 +1,85 @@
+//! The command line.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::ensure;
+use clap::Parser;
+
+use crate::shapes::{SHAPES, Shape};
+
+/// How long the measured pass of a round is meant to last: processor time is counted in ticks of 10 ms.
+const PASS: Duration = Duration::from_secs(2);
+/// The same with `--quick`, which only shows that everything works.
+const QUICK_PASS: Duration = Duration::from_millis(300);
+
+/// Measures stanchion-broker and nats-server by turns on this machine. Loopback only.
+#[derive(Debug, Parser)]
+#[command(name = "stanchion-bench", version)]
+pub(crate) struct Options {
+    /// Our broker, a release build
+    #[arg(long, default_value = "target/release/stanchion-broker")]
+    pub(crate) broker: PathBuf,
+    /// The server to compare with
+    #[arg(long, default_value = "target/tools/bin/nats-server")]
+    pub(crate) reference: PathBuf,
+    /// Where the results go: bench.json, bench.svg and the logs of the servers
+    #[arg(long, default_value = "target/bench")]
+    pub(crate) out: PathBuf,
+    /// Alternating rounds of every shape; fewer than five prove little
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) rounds: u32,
+    /// Only shapes whose name begins so; may be given more than once
+    #[arg(long, value_name = "SHAPE")]
+    pub(crate) only: Vec<String>,
+    /// Short passes and few connections: shows that it works, not how fast it is
+    #[arg(long)]
+    pub(crate) quick: bool,
+    /// Keep rounds in which others used more than 5 % of the machine
+    #[arg(long)]
+    pub(crate) allow_noise: bool,
+    /// Name the shapes and end
+    #[arg(long)]
+    pub(crate) list: bool,
+}
+
+impl Options {
+    /// The shapes that are asked for, in their own order.
+    ///
+    /// # Errors
+    /// When `--only` fits none.
+    pub(crate) fn shapes(&self) -> anyhow::Result<Vec<&'static Shape>> {
+        let wanted = |shape: &&Shape| {
+            let mut only = self.only.iter();
+            self.only.is_empty() || only.any(|start| shape.key.starts_with(start.as_str()))
+        };
+        let shapes: Vec<_> = SHAPES.iter().filter(wanted).collect();
+        ensure!(
+            !shapes.is_empty(),
+            "no shape begins with {}; --list names them",
+            self.only.join(" or ")
+        );
+        Ok(shapes)
+    }
+
+    /// Aim for the length of a measured pass.
+    pub(crate) fn pass(&self) -> Duration {
+        if self.quick { QUICK_PASS } else { PASS }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_takes_the_shapes_that_begin_so() {
+        let options = Options::parse_from(["stanchion-bench", "--only", "1:1-"]);
+        let shapes = options.shapes().unwrap();
+        assert!(shapes.len() >= 3);
+        assert!(shapes.iter().all(|shape| shape.key.starts_with("1:1-")));
+
+        let options = Options::parse_from(["stanchion-bench", "--only", "nothing"]);
+        assert!(options.shapes().is_err());
+    }
+}

@@ -1,0 +1,152 @@
+//! The order of things: every shape, round by round, both servers by turns, and again when it was loud.
+
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail};
+
+use crate::figures::{Quantity, Sample};
+use crate::options::Options;
+use crate::results::{MOST_FOREIGN, Measured, Results, Round};
+use crate::server::Contender;
+use crate::shapes::Shape;
+use crate::tls::Tls;
+use crate::usage::Meter;
+
+/// Tries of a round before it is given up.
+const TRIES: u32 = 5;
+/// A round begins when others used no more than `MOST_FOREIGN` for so long ...
+const QUIET: Duration = Duration::from_millis(500);
+/// ... or after so much waiting.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// Measures `shapes` as the options say, with a line of progress for every sample.
+///
+/// # Errors
+/// When a server fails or loses a message, or the machine does not become quiet.
+pub(crate) fn measure(options: &Options, shapes: &[&'static Shape]) -> anyhow::Result<Results> {
+    let ours = Contender::ours(&options.broker)?;
+    let reference = Contender::reference(&options.reference)?;
+    let versions = (version(&ours)?, version(&reference)?);
+    println!("{} beside {}", versions.0, versions.1);
+
+    let certificates = tempfile::tempdir().context("making a directory for certificates")?;
+    let tls = Tls::new(certificates.path())?;
+    let both = Both {
+        ours,
+        reference,
+        tls,
+        options,
+    };
+    let mut measured = Vec::new();
+    for shape in shapes {
+        println!("\n{}: {}", shape.key, shape.title);
+        let rounds = if shape.is_constant() {
+            1
+        } else {
+            options.rounds
+        };
+        let rounds = (1..=rounds)
+            .map(|round| {
+                both.quiet_round(shape, round)
+                    .with_context(|| format!("{}, round {round}", shape.key))
+            })
+            .collect::<Result<_, _>>()?;
+        measured.push(Measured::new(shape, rounds));
+    }
+    Ok(Results::new(versions, options.quick, measured))
+}
+
+fn version(contender: &Contender) -> anyhow::Result<String> {
+    let output = Command::new(&contender.program).arg("--version").output();
+    let output = output.with_context(|| format!("asking {} for its version", contender.name))?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    let version = text.split_whitespace().last();
+    let version = version.with_context(|| format!("{} has no version", contender.name))?;
+    Ok(format!("{} {version}", contender.name))
+}
+
+#[derive(Debug)]
+struct Both<'a> {
+    ours: Contender,
+    reference: Contender,
+    tls: Tls,
+    options: &'a Options,
+}
+
+impl Both<'_> {
+    /// One that counts.
+    fn quiet_round(&self, shape: &Shape, number: u32) -> anyhow::Result<Round> {
+        for _ in 0..TRIES {
+            if !self.options.allow_noise {
+                wait_for_quiet()?;
+            }
+            let round = self.round(shape, number)?;
+            if self.options.allow_noise || round.foreign() <= MOST_FOREIGN {
+                return Ok(round);
+            }
+            println!("  others used the machine: once more");
+        }
+        bail!("the machine is not quiet (--allow-noise keeps such rounds)");
+    }
+
+    /// Who begins changes, so that a machine that grows slower favours nobody.
+    fn round(&self, shape: &Shape, number: u32) -> anyhow::Result<Round> {
+        if number % 2 == 1 {
+            let ours = self.sample(shape, number, &self.ours)?;
+            let reference = self.sample(shape, number, &self.reference)?;
+            return Ok(Round { ours, reference });
+        }
+        let reference = self.sample(shape, number, &self.reference)?;
+        let ours = self.sample(shape, number, &self.ours)?;
+        Ok(Round { ours, reference })
+    }
+
+    fn sample(&self, shape: &Shape, number: u32, of: &Contender) -> anyhow::Result<Sample> {
+        let sample = shape.measure(of, &self.tls, self.options);
+        let sample = sample.with_context(|| of.name.to_owned())?;
+        println!(
+            "  {number}/{} {:<17} {}",
+            self.options.rounds,
+            of.name,
+            line(&sample)
+        );
+        Ok(sample)
+    }
+}
+
+/// Everything in a sample, for a person who waits.
+fn line(sample: &Sample) -> String {
+    let mut parts: Vec<String> = sample
+        .values
+        .iter()
+        .filter(|(quantity, _)| **quantity != Quantity::ProportionalMemory)
+        .map(|(quantity, value)| format!("{} {}", quantity.name(), quantity.show(*value)))
+        .collect();
+    if sample.seconds > 0.0 {
+        let others = sample.foreign * 100.0;
+        parts.push(format!("{:.1} s, others {others:.0} %", sample.seconds));
+    }
+    parts.join(", ")
+}
+
+fn wait_for_quiet() -> anyhow::Result<()> {
+    let deadline = Instant::now() + PATIENCE;
+    let mut told = false;
+    loop {
+        let meter = Meter::start(None)?;
+        std::thread::sleep(QUIET);
+        if meter.stop()?.foreign <= MOST_FOREIGN {
+            return Ok(());
+        }
+        if Instant::now() >= deadline {
+            bail!(
+                "others have used the machine for {PATIENCE:?} (--allow-noise measures nevertheless)"
+            );
+        }
+        if !told {
+            println!("  waiting until the machine is quiet");
+            told = true;
+        }
+    }
+}

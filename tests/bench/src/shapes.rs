@@ -1,0 +1,215 @@
+//! The table of everything that is measured.
+
+use std::path::Path;
+
+use crate::figures::{Quantity, Sample};
+use crate::load::fan::{self, Fan};
+use crate::load::{connections, request_reply, start};
+use crate::options::Options;
+use crate::server::Contender;
+use crate::tls::Tls;
+use crate::usage::Pinned;
+
+/// With `--quick` only a part of the idle connections is opened.
+const QUICK_PART: usize = 20;
+
+/// One line of the report.
+#[derive(Debug)]
+pub(crate) struct Shape {
+    /// For `--only`, and in the results.
+    pub(crate) key: &'static str,
+    pub(crate) title: &'static str,
+    /// What it is about; the others come along.
+    pub(crate) headline: Quantity,
+    load: Load,
+}
+
+#[derive(Debug)]
+enum Load {
+    Fan { fan: Fan, tls: bool },
+    RequestReply { pinned: bool },
+    ConnectionRate { tls: bool },
+    Idle { connections: usize, tls: bool },
+    ColdStart,
+    BinarySize,
+}
+
+const fn fan(
+    key: &'static str,
+    title: &'static str,
+    (publishers, subscribers): (usize, usize),
+    payload_bytes: usize,
+    tls: bool,
+) -> Shape {
+    let fan = Fan {
+        publishers,
+        subscribers,
+        payload_bytes,
+    };
+    Shape {
+        key,
+        title,
+        headline: Quantity::Rate,
+        load: Load::Fan { fan, tls },
+    }
+}
+
+const fn shape(key: &'static str, title: &'static str, headline: Quantity, load: Load) -> Shape {
+    Shape {
+        key,
+        title,
+        headline,
+        load,
+    }
+}
+
+/// In the order in which they are measured and reported.
+pub(crate) static SHAPES: &[Shape] = &[
+    fan(
+        "1:0-128",
+        "1 publisher, no subscriber, 128 B",
+        (1, 0),
+        128,
+        false,
+    ),
+    fan(
+        "1:1-16",
+        "1 publisher, 1 subscriber, 16 B",
+        (1, 1),
+        16,
+        false,
+    ),
+    fan(
+        "1:1-128",
+        "1 publisher, 1 subscriber, 128 B",
+        (1, 1),
+        128,
+        false,
+    ),
+    fan(
+        "1:10-128",
+        "1 publisher, 10 subscribers, 128 B",
+        (1, 10),
+        128,
+        false,
+    ),
+    fan(
+        "5:5-128",
+        "5 publishers, 5 subscribers, 128 B",
+        (5, 5),
+        128,
+        false,
+    ),
+    fan(
+        "1:1-1024",
+        "1 publisher, 1 subscriber, 1 KiB",
+        (1, 1),
+        1024,
+        false,
+    ),
+    shape(
+        "request",
+        "request and reply, one in flight",
+        Quantity::P50,
+        Load::RequestReply { pinned: false },
+    ),
+    shape(
+        "request-pinned",
+        "the same, everything on one core",
+        Quantity::P50,
+        Load::RequestReply { pinned: true },
+    ),
+    shape(
+        "connect",
+        "connections one after another",
+        Quantity::Rate,
+        Load::ConnectionRate { tls: false },
+    ),
+    shape(
+        "connect-tls",
+        "the same with TLS 1.3",
+        Quantity::Rate,
+        Load::ConnectionRate { tls: true },
+    ),
+    fan(
+        "tls:1:0-128",
+        "1 publisher over TLS 1.3, 128 B",
+        (1, 0),
+        128,
+        true,
+    ),
+    shape(
+        "idle",
+        "10,000 idle connections",
+        Quantity::PerConnection,
+        Load::Idle {
+            connections: 10_000,
+            tls: false,
+        },
+    ),
+    shape(
+        "idle-tls",
+        "2,000 idle connections with TLS 1.3",
+        Quantity::PerConnection,
+        Load::Idle {
+            connections: 2_000,
+            tls: true,
+        },
+    ),
+    shape(
+        "start",
+        "from exec to listening",
+        Quantity::ColdStart,
+        Load::ColdStart,
+    ),
+    shape(
+        "size",
+        "size of the program",
+        Quantity::BinarySize,
+        Load::BinarySize,
+    ),
+];
+
+impl Shape {
+    /// One round of one server, which is started for it and ended afterwards.
+    ///
+    /// # Errors
+    /// When the server fails, or does not deliver what it should.
+    pub(crate) fn measure(
+        &self,
+        contender: &Contender,
+        tls: &Tls,
+        options: &Options,
+    ) -> anyhow::Result<Sample> {
+        let (logs, pass): (&Path, _) = (&options.out, options.pass());
+        let tls_if = |wanted: bool| wanted.then_some(tls);
+        match self.load {
+            Load::Fan { fan, tls } => {
+                let server = contender.start(tls_if(tls), logs)?;
+                fan::measure(&server, fan, tls_if(tls), pass)
+            }
+            Load::RequestReply { pinned } => {
+                // The server and its clients inherit it.
+                let _pinned = pinned.then(Pinned::to_one_core).transpose()?;
+                let server = contender.start(None, logs)?;
+                request_reply::measure(&server, pass)
+            }
+            Load::ConnectionRate { tls } => {
+                let server = contender.start(tls_if(tls), logs)?;
+                connections::measure_rate(&server, tls_if(tls), pass)
+            }
+            Load::Idle { connections, tls } => {
+                let part = if options.quick { QUICK_PART } else { 1 };
+                let server = contender.start(tls_if(tls), logs)?;
+                connections::measure_idle(&server, connections / part, tls_if(tls))
+            }
+            Load::ColdStart => start::measure_cold(contender, logs),
+            Load::BinarySize => start::measure_size(contender),
+        }
+    }
+
+    /// Whether one look is enough, and no load of others can disturb it.
+    pub(crate) fn is_constant(&self) -> bool {
+        matches!(self.load, Load::BinarySize)
+    }
+}
