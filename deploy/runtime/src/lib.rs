@@ -9,6 +9,6 @@ mod logging;
 mod signals;
 pub mod tls_serve;
 
-pub use http::Limits;
-pub use logging::{LogFormat, init_logging};
-pub use signals::shutdown_on_signals;
+pub use http::{Limits, serve};
+pub use logging::{FATAL, LogFileSettings, LogFormat, NatsLog, NatsLogSettings, init_logging};
+pub use signals::{ProcessSignal, Signals, shutdown_on_signals, signals};

@@ -1,14 +1,23 @@
-//! Logs go to standard error, one line an event, in one of three formats.
+//! Logs go to standard error, one line an event, in one of three formats; the third can also go to a
+//! file. No format lets logged text begin a line of its own.
 
-use std::{fmt, str::FromStr};
+mod escape;
+mod file;
+mod nats;
+mod zone;
+
+use std::{str::FromStr, sync::Arc};
 
 use anyhow::Context;
-use time::{OffsetDateTime, format_description::BorrowedFormatItem, macros::format_description};
-use tracing::{Event, Level, Subscriber};
-use tracing_subscriber::{
-    EnvFilter,
-    fmt::{FmtContext, FormatEvent, FormatFields, format::Writer},
-    registry::LookupSpan,
+use tracing_subscriber::EnvFilter;
+
+use self::{
+    escape::EscapedFields,
+    nats::{NatsFormat, Style},
+};
+pub use self::{
+    file::LogFileSettings,
+    nats::{FATAL, NatsLog, NatsLogSettings},
 };
 
 /// How a log line looks.
@@ -49,103 +58,23 @@ pub fn init_logging(format: LogFormat, filter: &str) -> anyhow::Result<()> {
         .with_ansi(false)
         .with_writer(std::io::stderr);
     match format {
-        LogFormat::Text => builder.try_init(),
+        LogFormat::Text => builder.fmt_fields(EscapedFields::default()).try_init(),
+        // JSON has escapes of its own.
         LogFormat::Json => builder.json().flatten_event(true).try_init(),
         LogFormat::Nats => {
-            let pid = std::process::id();
-            builder.event_format(NatsFormat { pid }).try_init()
+            let style = Style::utc(std::process::id());
+            builder
+                .fmt_fields(EscapedFields::default())
+                .event_format(NatsFormat(Arc::new(style)))
+                .try_init()
         }
     }
     .map_err(|error| anyhow::anyhow!("installing the logger: {error}"))
 }
 
-/// The line format of nats-server.
-struct NatsFormat {
-    pid: u32,
-}
-
-const NATS_TIME: &[BorrowedFormatItem<'_>] =
-    format_description!("[year]/[month]/[day] [hour]:[minute]:[second].[subsecond digits:6]");
-
-/// The tags of nats-server; a warning is `WRN`, and there is nothing between debug and trace.
-fn nats_tag(level: Level) -> &'static str {
-    match level {
-        Level::ERROR => "ERR",
-        Level::WARN => "WRN",
-        Level::INFO => "INF",
-        Level::DEBUG => "DBG",
-        Level::TRACE => "TRC",
-    }
-}
-
-impl<S, N> FormatEvent<S, N> for NatsFormat
-where
-    S: Subscriber + for<'a> LookupSpan<'a>,
-    N: for<'a> FormatFields<'a> + 'static,
-{
-    fn format_event(
-        &self,
-        context: &FmtContext<'_, S, N>,
-        mut writer: Writer<'_>,
-        event: &Event<'_>,
-    ) -> fmt::Result {
-        let now = OffsetDateTime::now_utc()
-            .format(NATS_TIME)
-            .map_err(|_| fmt::Error)?;
-        write!(
-            writer,
-            "[{}] {now} [{}] ",
-            self.pid,
-            nats_tag(*event.metadata().level())
-        )?;
-        context
-            .field_format()
-            .format_fields(writer.by_ref(), event)?;
-        writeln!(writer)
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use std::{
-        io,
-        sync::{Arc, Mutex},
-    };
-
     use super::*;
-
-    #[derive(Clone, Default)]
-    struct Buffer(Arc<Mutex<Vec<u8>>>);
-
-    impl io::Write for Buffer {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.0.lock().unwrap().extend_from_slice(bytes);
-            Ok(bytes.len())
-        }
-
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
-
-    #[test]
-    fn nats_format_has_pid_time_and_three_letter_level() {
-        let buffer = Buffer::default();
-        let sink = buffer.clone();
-        let subscriber = tracing_subscriber::fmt()
-            .with_ansi(false)
-            .event_format(NatsFormat { pid: 7 })
-            .with_writer(move || sink.clone())
-            .finish();
-        tracing::subscriber::with_default(subscriber, || {
-            tracing::warn!("Server is ready");
-        });
-        let line = String::from_utf8(buffer.0.lock().unwrap().clone()).unwrap();
-        let (head, text) = line.split_once(" [WRN] ").unwrap();
-        assert_eq!(text, "Server is ready\n");
-        let time = head.strip_prefix("[7] ").unwrap();
-        assert_eq!(time.len(), "2006/01/02 15:04:05.000000".len(), "{time}");
-    }
 
     #[test]
     fn unknown_format_is_refused_by_name() {
