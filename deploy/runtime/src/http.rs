@@ -56,7 +56,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 ///
 /// `secure` turns an accepted socket into the stream that HTTP is spoken on. Handlers find the
 /// peer's address as `ConnectInfo<SocketAddr>`.
-pub(crate) async fn serve<A, F, S>(
+pub async fn serve<A, F, S>(
     listener: TcpListener,
     router: Router,
     limits: Limits,
