@@ -59,23 +59,32 @@ pub fn publication<S: Sink>(
         out.put(tail);
         return;
     }
-    let body = publication.body().len();
-    if publication.has_headers() && headers {
-        out.put(prefix);
-        put_reply(publication.reply, out);
+    out.put(if publication.has_headers() && headers {
+        prefix
+    } else {
+        &prefix[1..]
+    });
+    put_reply(publication.reply, out);
+    put_sized(publication, headers, out);
+}
+
+/// Sizes, CR LF, body, CR LF: all that follows the reply.
+pub(crate) fn put_sized<S: Sink>(publication: &Publication<'_>, headers: bool, out: &mut S) {
+    let body = if publication.has_headers() && headers {
         put_number(publication.headers().len(), publication.header_digits, out);
         out.put(b" ");
-        put_number(body, publication.size_digits, out);
-        out.put(b"\r\n");
-        out.put(publication.body());
+        put_number(publication.body().len(), publication.size_digits, out);
+        publication.body()
     } else {
-        let digits = if stripped { 0 } else { publication.size_digits };
-        out.put(&prefix[1..]);
-        put_reply(publication.reply, out);
+        let digits = match publication.has_headers() {
+            true => 0,
+            false => publication.size_digits,
+        };
         put_number(publication.payload().len(), digits, out);
-        out.put(b"\r\n");
-        out.put(publication.payload());
-    }
+        publication.payload()
+    };
+    out.put(b"\r\n");
+    out.put(body);
     out.put(b"\r\n");
 }
 
@@ -103,7 +112,7 @@ pub fn no_responders<S: Sink>(prefix: &[u8], subject: &[u8], out: &mut S) {
     out.put(b"\r\n");
 }
 
-fn put_reply<S: Sink>(reply: &[u8], out: &mut S) {
+pub(crate) fn put_reply<S: Sink>(reply: &[u8], out: &mut S) {
     if !reply.is_empty() {
         out.put(reply);
         out.put(b" ");
@@ -111,7 +120,7 @@ fn put_reply<S: Sink>(reply: &[u8], out: &mut S) {
 }
 
 /// A size with at least `digits` digits, as the publisher wrote it.
-fn put_number<S: Sink>(number: usize, digits: u8, out: &mut S) {
+pub(crate) fn put_number<S: Sink>(number: usize, digits: u8, out: &mut S) {
     let mut buffer = itoa::Buffer::new();
     let text = buffer.format(number);
     for _ in text.len()..usize::from(digits) {

@@ -7,5 +7,6 @@ pub mod headers;
 pub mod info;
 pub mod op;
 pub mod parser;
+pub mod route;
 pub mod streaming;
 pub mod subject;

@@ -84,7 +84,18 @@ fn canonical_publish<'a>(input: &'a [u8], limits: &Limits) -> Option<(Publicatio
     if !input.starts_with(b"PUB ") {
         return None;
     }
-    let subject_end = token_end(input, 4)?;
+    canonical_line(input, 4, 4, limits)
+}
+
+/// The rest of a canonical line from its subject on. Arguments begin at `arguments`, not after
+/// `subject`.
+pub(crate) fn canonical_line<'a>(
+    input: &'a [u8],
+    arguments: usize,
+    subject: usize,
+    limits: &Limits,
+) -> Option<(Publication<'a>, usize)> {
+    let subject_end = token_end(input, subject)?;
     let tail_start = subject_end + 1;
     let (reply, digits_start) = match size_end(input, tail_start) {
         Some(_) => (&input[..0], tail_start),
@@ -97,12 +108,12 @@ fn canonical_publish<'a>(input: &'a [u8], limits: &Limits) -> Option<(Publicatio
     let body_start = line_end + 2;
     let body_end = body_start + size;
     let end = body_end + 2;
-    let acceptable = size <= limits.max_payload && line_end - 4 <= limits.max_control_line;
+    let acceptable = size <= limits.max_payload && line_end - arguments <= limits.max_control_line;
     if !acceptable || input.get(body_end..end)? != b"\r\n" {
         return None;
     }
     let publication = Publication {
-        subject: &input[4..subject_end],
+        subject: &input[subject..subject_end],
         reply,
         tail: &input[tail_start..end],
         body_offset: (body_start - tail_start) as u32,
@@ -115,7 +126,7 @@ fn canonical_publish<'a>(input: &'a [u8], limits: &Limits) -> Option<(Publicatio
 
 /// End of the non-empty token at `start`, which a single blank must follow.
 #[inline]
-fn token_end(input: &[u8], start: usize) -> Option<usize> {
+pub(crate) fn token_end(input: &[u8], start: usize) -> Option<usize> {
     let rest = input.get(start..)?;
     let length = rest.iter().position(|&byte| byte <= b' ')?;
     (length > 0 && rest[length] == b' ').then_some(start + length)
@@ -141,43 +152,31 @@ fn size_end(input: &[u8], start: usize) -> Option<(usize, usize)> {
 }
 
 fn general<'a>(input: &'a [u8], limits: &Limits) -> Result<Step<'a>, ParseError> {
-    let Some((verb, verb_len)) = verb(input)? else {
+    let Some((verb, verb_len)) = verb(input, &VERBS)? else {
         return Ok(Step::Incomplete { needed: 0 });
     };
-    let separated = input[verb_len..]
-        .iter()
-        .position(|byte| !matches!(byte, b' ' | b'\t'))
-        .unwrap_or(input.len() - verb_len);
     let wants_separator = matches!(
         verb,
         Verb::Pub | Verb::Hpub | Verb::Sub | Verb::Unsub | Verb::Info | Verb::Err
     );
-    if wants_separator && separated == 0 {
-        return match input.len() == verb_len {
-            true => Ok(Step::Incomplete { needed: 0 }),
-            false => Err(ParseError::UnknownOperation),
-        };
-    }
-    let start = verb_len + separated;
-    // One byte more than the limit for the CR, which does not count, and one for the LF.
-    let window = &input[start..input.len().min(start + limits.max_control_line + 2)];
-    let Some(length) = memchr(b'\n', window) else {
-        let arrived = input.len() - start - usize::from(input.ends_with(b"\r"));
-        if arrived > limits.max_control_line {
-            return Err(ParseError::ControlLine);
-        }
+    let Some((arguments, line_end)) =
+        arguments(input, verb_len, wants_separator, limits.max_control_line)?
+    else {
         return Ok(Step::Incomplete { needed: 0 });
     };
-    let line_end = start + length + 1;
-    let line = &window[..length];
-    let arguments = line.strip_suffix(b"\r").unwrap_or(line);
-    if arguments.len() > limits.max_control_line {
-        return Err(ParseError::ControlLine);
-    }
     let op = match verb {
         Verb::Pub | Verb::Hpub => {
             let line = PublishLine::read(arguments, verb == Verb::Hpub, limits)?;
-            return line.with_body(input, line_end, limits);
+            return Ok(match line.with_body(input, line_end)? {
+                Body::Whole {
+                    publication,
+                    consumed,
+                } => Step::Taken {
+                    op: ClientOp::Publish(publication),
+                    consumed,
+                },
+                Body::Incomplete { needed } => Step::Incomplete { needed },
+            });
         }
         Verb::Sub => subscribe(arguments)?,
         Verb::Unsub => unsubscribe(arguments)?,
@@ -194,9 +193,12 @@ fn general<'a>(input: &'a [u8], limits: &Limits) -> Result<Step<'a>, ParseError>
 }
 
 /// The verb at the start of the input; `None` if what has arrived may still become one.
-fn verb(input: &[u8]) -> Result<Option<(Verb, usize)>, ParseError> {
+pub(crate) fn verb<V: Copy>(
+    input: &[u8],
+    verbs: &[(&[u8], V)],
+) -> Result<Option<(V, usize)>, ParseError> {
     let mut may_become = false;
-    for (name, verb) in VERBS {
+    for &(name, verb) in verbs {
         let common = name.len().min(input.len());
         if input[..common].eq_ignore_ascii_case(&name[..common]) {
             if common == name.len() {
@@ -212,14 +214,53 @@ fn verb(input: &[u8]) -> Result<Option<(Verb, usize)>, ParseError> {
     }
 }
 
+/// What stands between the verb and the line end, and where the next line begins; `None` until all
+/// of it has arrived.
+pub(crate) fn arguments(
+    input: &[u8],
+    verb_len: usize,
+    wants_separator: bool,
+    max_control_line: usize,
+) -> Result<Option<(&[u8], usize)>, ParseError> {
+    let separated = input[verb_len..]
+        .iter()
+        .position(|byte| !matches!(byte, b' ' | b'\t'))
+        .unwrap_or(input.len() - verb_len);
+    if wants_separator && separated == 0 {
+        return match input.len() == verb_len {
+            true => Ok(None),
+            false => Err(ParseError::UnknownOperation),
+        };
+    }
+    let start = verb_len + separated;
+    // One byte more than the limit for the CR, which does not count, and one for the LF.
+    let window = &input[start..input.len().min(start + max_control_line + 2)];
+    let Some(length) = memchr(b'\n', window) else {
+        let arrived = input.len() - start - usize::from(input.ends_with(b"\r"));
+        if arrived > max_control_line {
+            return Err(ParseError::ControlLine);
+        }
+        return Ok(None);
+    };
+    let line = &window[..length];
+    let arguments = line.strip_suffix(b"\r").unwrap_or(line);
+    if arguments.len() > max_control_line {
+        return Err(ParseError::ControlLine);
+    }
+    Ok(Some((arguments, start + length + 1)))
+}
+
+/// The arguments of a line.
+pub(crate) fn tokens(line: &[u8]) -> impl Iterator<Item = &[u8]> {
+    line.split(|byte| matches!(byte, b' ' | b'\t' | b'\r'))
+        .filter(|argument| !argument.is_empty())
+}
+
 /// Splits a line into at most four arguments; the count is five if there are more.
-fn split(line: &[u8]) -> ([&[u8]; 4], usize) {
+pub(crate) fn split(line: &[u8]) -> ([&[u8]; 4], usize) {
     let mut arguments = [&line[..0]; 4];
     let mut count = 0;
-    for argument in line
-        .split(|byte| matches!(byte, b' ' | b'\t' | b'\r'))
-        .filter(|argument| !argument.is_empty())
-    {
+    for argument in tokens(line) {
         if count == arguments.len() {
             return (arguments, count + 1);
         }
@@ -229,7 +270,7 @@ fn split(line: &[u8]) -> ([&[u8]; 4], usize) {
     (arguments, count)
 }
 
-fn number(text: &[u8]) -> Option<u32> {
+pub(crate) fn number(text: &[u8]) -> Option<u32> {
     if text.is_empty() || text.len() > MAX_SIZE_DIGITS {
         return None;
     }
@@ -266,23 +307,30 @@ fn unsubscribe(line: &[u8]) -> Result<ClientOp<'_>, ParseError> {
     }
 }
 
-/// A checked `PUB` or `HPUB` line, its body still to come.
-struct PublishLine<'a> {
+/// A checked line that announces a message, its body still to come.
+pub(crate) struct PublishLine<'a> {
     subject: &'a [u8],
     reply: &'a [u8],
     header_size: &'a [u8],
     size: &'a [u8],
     header_bytes: u32,
     body_bytes: u32,
-    /// The line from after the subject's blank, if it is written the canonical way.
+    /// The end of the line is written as it would be delivered, from the reply on.
     canonical: bool,
+}
+
+/// What became of a line that announced a message.
+pub(crate) enum Body<'a> {
+    Whole {
+        publication: Publication<'a>,
+        consumed: usize,
+    },
+    /// `needed` counts from the start of the line.
+    Incomplete { needed: usize },
 }
 
 impl<'a> PublishLine<'a> {
     fn read(line: &'a [u8], with_headers: bool, limits: &Limits) -> Result<Self, ParseError> {
-        if with_headers && !limits.headers {
-            return Err(ParseError::Arguments);
-        }
         let none = &line[..0];
         let (arguments, count) = split(line);
         let (subject, reply, header_size, size) = match (arguments, count, with_headers) {
@@ -292,10 +340,27 @@ impl<'a> PublishLine<'a> {
             ([subject, reply, header_size, size], 4, true) => (subject, reply, header_size, size),
             _ => return Err(ParseError::Arguments),
         };
+        let header_size = with_headers.then_some(header_size);
+        let checked = Self::new(subject, reply, header_size, size, limits)?;
+        let tokens = arguments.iter().map(|argument| argument.len()).sum();
+        Ok(checked.canonical_if(single_blanks(line, tokens, count)))
+    }
+
+    /// Checks the arguments. `header_size` is given for the forms with headers.
+    pub(crate) fn new(
+        subject: &'a [u8],
+        reply: &'a [u8],
+        header_size: Option<&'a [u8]>,
+        size: &'a [u8],
+        limits: &Limits,
+    ) -> Result<Self, ParseError> {
+        if header_size.is_some() && !limits.headers {
+            return Err(ParseError::Arguments);
+        }
         let body_bytes = number(size).ok_or(ParseError::Arguments)?;
-        let header_bytes = match with_headers {
-            true => number(header_size).ok_or(ParseError::Arguments)?,
-            false => 0,
+        let header_bytes = match header_size {
+            Some(digits) => number(digits).ok_or(ParseError::Arguments)?,
+            None => 0,
         };
         if header_bytes > body_bytes {
             return Err(ParseError::Arguments);
@@ -303,31 +368,33 @@ impl<'a> PublishLine<'a> {
         if body_bytes as usize > limits.max_payload {
             return Err(ParseError::Payload);
         }
-        // `HPUB` with an empty header block is delivered as `MSG`, so its line cannot be passed on.
-        let passes = with_headers == (header_bytes > 0);
-        let blanks = count - 1;
-        let tokens: usize = arguments.iter().map(|argument| argument.len()).sum();
-        let single_blanks =
-            line.len() == tokens + blanks && !line.iter().any(|byte| matches!(byte, b'\t' | b'\r'));
-        let canonical = passes && single_blanks;
         Ok(Self {
             subject,
             reply,
-            header_size,
+            header_size: header_size.unwrap_or_default(),
             size,
             header_bytes,
             body_bytes,
-            canonical,
+            // A form with an empty header block is delivered as one without, so that its line cannot
+            // be passed on.
+            canonical: header_size.is_some() == (header_bytes > 0),
         })
     }
 
-    fn with_body(
+    /// Reply and sizes can be passed on only if the line that held them allows it.
+    pub(crate) fn canonical_if(self, line_allows: bool) -> Self {
+        Self {
+            canonical: self.canonical && line_allows,
+            ..self
+        }
+    }
+
+    /// Waits for the body of a line that ended before `line_end`.
+    pub(crate) fn with_body(
         &self,
         input: &'a [u8],
         line_end: usize,
-        limits: &Limits,
-    ) -> Result<Step<'a>, ParseError> {
-        debug_assert!(self.body_bytes as usize <= limits.max_payload);
+    ) -> Result<Body<'a>, ParseError> {
         let body_end = line_end + self.body_bytes as usize;
         let end = body_end + 2;
         let trailer = &input[body_end.min(input.len())..end.min(input.len())];
@@ -335,7 +402,7 @@ impl<'a> PublishLine<'a> {
             return Err(ParseError::UnknownOperation);
         }
         if trailer.len() < 2 {
-            return Ok(Step::Incomplete { needed: end });
+            return Ok(Body::Incomplete { needed: end });
         }
         let ends_crlf = input[..line_end].ends_with(b"\r\n");
         // The rest of the line and its CR LF: argument lengths, the blanks between them, two.
@@ -356,11 +423,17 @@ impl<'a> PublishLine<'a> {
             header_digits: self.header_size.len() as u8,
             size_digits: self.size.len() as u8,
         };
-        Ok(Step::Taken {
-            op: ClientOp::Publish(publication),
+        Ok(Body::Whole {
+            publication,
             consumed: end,
         })
     }
+}
+
+/// Whether exactly one blank stands between any two of `count` arguments of `tokens` bytes together,
+/// and nothing around them.
+pub(crate) fn single_blanks(line: &[u8], tokens: usize, count: usize) -> bool {
+    line.len() == tokens + count - 1 && !line.iter().any(|byte| matches!(byte, b'\t' | b'\r'))
 }
 
 #[cfg(test)]
