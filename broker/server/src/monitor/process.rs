@@ -1,8 +1,9 @@
-//! What the operating system knows of this process.
+//! This process: since when it runs, and what the operating system knows of it.
 
 use std::{
     fs,
     sync::{Mutex, PoisonError},
+    thread::available_parallelism,
     time::Instant,
 };
 
@@ -10,6 +11,41 @@ use rustix::{
     process::{Resource, getrlimit},
     time::{ClockId, clock_gettime},
 };
+use time::OffsetDateTime;
+
+use super::documents::uptime;
+
+/// A process since its start.
+#[derive(Debug)]
+pub(crate) struct Running {
+    pub(crate) since: OffsetDateTime,
+    /// The same moment, on a clock that nobody sets.
+    begun: Instant,
+    pub(crate) cores: usize,
+    cpu: CpuMeter,
+}
+
+impl Running {
+    /// Takes the present moment as that of the start.
+    pub(crate) fn begin() -> Self {
+        Self {
+            since: OffsetDateTime::now_utc(),
+            begun: Instant::now(),
+            cores: available_parallelism().map_or(1, usize::from),
+            cpu: CpuMeter::new(),
+        }
+    }
+
+    /// As documents show it.
+    pub(crate) fn uptime(&self) -> String {
+        uptime(self.begun.elapsed())
+    }
+
+    /// Percent since the last look, summed over cores, one decimal.
+    pub(crate) fn cpu_percent(&self) -> f64 {
+        self.cpu.percent()
+    }
+}
 
 /// Resident memory in bytes; 0 where `/proc` does not tell.
 pub(crate) fn resident_bytes() -> u64 {
@@ -27,7 +63,7 @@ pub(crate) fn file_descriptors() -> (u64, u64) {
 
 /// Processor use between two looks.
 #[derive(Debug)]
-pub(crate) struct CpuMeter {
+struct CpuMeter {
     /// Held for a few instructions.
     last: Mutex<Sample>,
 }
@@ -44,7 +80,7 @@ struct Sample {
 const SHORTEST_INTERVAL_SECONDS: f64 = 0.5;
 
 impl CpuMeter {
-    pub(crate) fn new() -> Self {
+    fn new() -> Self {
         Self {
             last: Mutex::new(Sample {
                 at: Instant::now(),
@@ -54,8 +90,7 @@ impl CpuMeter {
         }
     }
 
-    /// Percent since the last look, summed over cores, one decimal.
-    pub(crate) fn percent(&self) -> f64 {
+    fn percent(&self) -> f64 {
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         let (now, used_seconds) = (Instant::now(), used_seconds());
         let interval = now.duration_since(last.at).as_secs_f64();

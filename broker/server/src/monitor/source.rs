@@ -4,6 +4,9 @@ use std::{collections::BTreeMap, fmt};
 
 use futures_util::future::BoxFuture;
 use serde::Serialize;
+use time::OffsetDateTime;
+
+use super::details::{ServerDetails, Traffic};
 
 /// Where the figures come from. One value of it serves HTTP monitoring and metrics; methods are
 /// called from the runtime of the HTTP listener, whatever thread owns the data.
@@ -11,8 +14,13 @@ pub(crate) trait MonitorSource: fmt::Debug + Send + Sync + 'static {
     /// Counters of the NATS server.
     fn core(&self) -> BoxFuture<'_, CoreFigures>;
 
-    /// Why the NATS server does not accept clients; `Ok` when it does.
-    fn health(&self) -> BoxFuture<'_, Result<(), String>>;
+    /// Whether the NATS server serves clients.
+    fn health(&self) -> BoxFuture<'_, Health>;
+
+    /// The NATS server in detail. `None` leaves the documents that need it out.
+    fn details(&self) -> Option<&dyn ServerDetails> {
+        None
+    }
 
     /// Totals of streaming; zeros while another process is active.
     fn streaming(&self) -> BoxFuture<'_, StreamingFigures>;
@@ -39,22 +47,59 @@ pub(crate) trait MonitorSource: fmt::Debug + Send + Sync + 'static {
     fn channel(&self, name: String, subscriptions: bool) -> BoxFuture<'_, Option<ChannelView>>;
 }
 
+/// What `/healthz` tells.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Health {
+    Serving,
+    /// New clients are refused: lame duck mode, or a listener that is not there yet.
+    NotAccepting,
+    /// Something else is wrong; the text is shown.
+    Unavailable(String),
+}
+
 /// Sums over all workers.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct CoreFigures {
     /// Open now.
     pub(crate) connections: u64,
     /// Ever accepted.
     pub(crate) total_connections: u64,
-    pub(crate) in_msgs: u64,
-    /// Headers and payloads, without the protocol around them.
-    pub(crate) in_bytes: u64,
-    pub(crate) out_msgs: u64,
-    pub(crate) out_bytes: u64,
-    pub(crate) slow_consumers: u64,
-    pub(crate) stale_connections: u64,
+    /// Connections to other servers, and how many servers these are.
+    pub(crate) routes: u64,
+    pub(crate) remotes: u64,
+    /// From clients and routes, to clients and routes.
+    pub(crate) received: Traffic,
+    pub(crate) sent: Traffic,
+    /// The part of clients.
+    pub(crate) received_from_clients: Traffic,
+    pub(crate) sent_to_clients: Traffic,
+    /// Connections cut because they did not read, and because they did not answer.
+    pub(crate) slow_consumers: KindCounts,
+    pub(crate) stale_connections: KindCounts,
+    /// Publishers that had to wait for slow receivers.
+    pub(crate) stalled_clients: u64,
     /// Internal ones included.
     pub(crate) subscriptions: u64,
+    /// `host:port` that clients are told of: this server's and those of other servers. Empty without
+    /// a cluster.
+    pub(crate) connect_urls: Vec<String>,
+    /// End of the certificate that clients are shown, and of the one for routes.
+    pub(crate) certificate_not_after: Option<OffsetDateTime>,
+    pub(crate) route_certificate_not_after: Option<OffsetDateTime>,
+}
+
+/// Connections of both kinds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct KindCounts {
+    pub(crate) clients: u64,
+    pub(crate) routes: u64,
+}
+
+impl KindCounts {
+    /// Both together.
+    pub(crate) fn total(self) -> u64 {
+        self.clients.saturating_add(self.routes)
+    }
 }
 
 #[derive(Clone, Copy, Debug, Default)]

@@ -3,19 +3,19 @@
 use std::net::SocketAddr;
 
 use futures_util::future::{BoxFuture, FutureExt, ready};
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
 };
 
-use super::*;
+use super::{details::Traffic, *};
 use crate::config;
 
 #[derive(Debug)]
 struct Values {
     lock: LockState,
-    health: Result<(), String>,
+    health: Health,
 }
 
 impl Values {
@@ -75,13 +75,16 @@ impl MonitorSource for Values {
         answer(CoreFigures {
             connections: 2,
             total_connections: 3,
-            in_msgs: 10,
+            received: Traffic {
+                msgs: 10,
+                bytes: 100,
+            },
             subscriptions: 6,
             ..CoreFigures::default()
         })
     }
 
-    fn health(&self) -> BoxFuture<'_, Result<(), String>> {
+    fn health(&self) -> BoxFuture<'_, Health> {
         answer(self.health.clone())
     }
 
@@ -181,7 +184,7 @@ fn monitor(values: Values) -> Arc<Monitor> {
 pub(crate) fn sample_monitor() -> Arc<Monitor> {
     monitor(Values {
         lock: LockState::Active,
-        health: Ok(()),
+        health: Health::Serving,
     })
 }
 
@@ -256,7 +259,7 @@ fn keys(body: &str) -> Vec<String> {
 async fn varz_has_the_keys_of_the_reference_in_order() {
     let served = Served::new(sample_monitor()).await;
     let body = served.get("/varz").await.body;
-    let expected = "server_id server_name version proto go host port max_connections ping_interval ping_max http_host http_port http_base_path https_port auth_timeout max_control_line max_payload max_pending cluster gateway leaf mqtt websocket jetstream tls_timeout write_deadline start now uptime mem cores gomaxprocs cpu connections total_connections routes remotes leafnodes in_msgs in_bytes in_client_msgs in_client_bytes out_msgs out_bytes out_client_msgs out_client_bytes slow_consumers stale_connections subscriptions http_req_stats config_load_time config_digest";
+    let expected = "server_id server_name version proto go host port max_connections ping_interval ping_max http_host http_port http_base_path https_port auth_timeout max_control_line max_payload max_pending cluster gateway leaf mqtt websocket jetstream tls_timeout write_deadline start now uptime mem cores gomaxprocs cpu connections total_connections routes remotes leafnodes in_msgs in_bytes in_client_msgs in_client_bytes out_msgs out_bytes out_client_msgs out_client_bytes slow_consumers stale_connections stalled_clients subscriptions http_req_stats config_load_time config_digest system_account slow_consumer_stats stale_connection_stats disk_io_wait_stats";
     assert_eq!(keys(&body).join(" "), expected);
     assert!(body.contains("\n  \"cluster\": {},\n"), "{body}");
     assert!(
@@ -371,7 +374,10 @@ async fn a_callback_makes_a_script_and_angle_brackets_are_escaped() {
         answer.body
     );
     assert!(answer.body.contains(r"bar.\u003e"), "{}", answer.body);
-    assert_eq!(served.get("/varz?callback=alert(1)").await.status, 400);
+    let refused = served.get("/streaming/serverz?callback=alert(1)").await;
+    assert_eq!(refused.status, 400);
+    let varz = served.get("/varz?callback=show").await;
+    assert!(varz.body.starts_with("{\n"), "only streaming documents");
 }
 
 #[tokio::test]
@@ -387,7 +393,7 @@ async fn probes_tell_active_from_standby_and_healthy_from_not() {
 
     let standby = Values {
         lock: LockState::Standby,
-        health: Err("no <port>".to_owned()),
+        health: Health::Unavailable("no <port>".to_owned()),
     };
     let served = Served::new(monitor(standby)).await;
     assert_eq!(served.get("/streaming/isFTActive").await.status, 204);

@@ -11,8 +11,9 @@ use super::{Ownership, QueryHandle};
 use crate::{
     launch::StatsHandle,
     monitor::{
-        ChannelView, ClientView, CoreFigures, FlushFigures, Listing, LockFigures, LockState,
-        MonitorSource, Page, StreamingFigures, SubscriptionView,
+        ChannelView, ClientView, CoreFigures, FlushFigures, Health, KindCounts, Listing,
+        LockFigures, LockState, MonitorSource, Page, StreamingFigures, SubscriptionView,
+        details::Traffic,
     },
 };
 
@@ -53,25 +54,35 @@ impl MonitorSource for BrokerFigures {
     fn core(&self) -> BoxFuture<'_, CoreFigures> {
         let snapshot = self.stats.snapshot();
         let counters = snapshot.counters;
+        let received = Traffic {
+            msgs: counters.in_msgs,
+            bytes: counters.in_bytes,
+        };
+        let sent = Traffic {
+            msgs: counters.out_msgs,
+            bytes: counters.out_bytes,
+        };
+        let clients_only = |clients| KindCounts { clients, routes: 0 };
         let figures = CoreFigures {
             connections: counters.connections,
             total_connections: counters.total_connections,
-            in_msgs: counters.in_msgs,
-            in_bytes: counters.in_bytes,
-            out_msgs: counters.out_msgs,
-            out_bytes: counters.out_bytes,
-            slow_consumers: counters.slow_consumers,
-            stale_connections: counters.stale_connections,
+            received,
+            sent,
+            received_from_clients: received,
+            sent_to_clients: sent,
+            slow_consumers: clients_only(counters.slow_consumers),
+            stale_connections: clients_only(counters.stale_connections),
             subscriptions: snapshot.subscriptions as u64,
+            ..CoreFigures::default()
         };
         std::future::ready(figures).boxed()
     }
 
-    fn health(&self) -> BoxFuture<'_, Result<(), String>> {
+    fn health(&self) -> BoxFuture<'_, Health> {
         let health = if self.stopping.is_cancelled() {
-            Err("server is shutting down".to_owned())
+            Health::NotAccepting
         } else {
-            Ok(())
+            Health::Serving
         };
         std::future::ready(health).boxed()
     }
