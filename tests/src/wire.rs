@@ -1,6 +1,9 @@
 //! A NATS connection as bytes: what is sent is sent as written, what comes back is read up to the
 //! answer to a ping, or up to the end of the connection.
 
+pub mod dialogue;
+pub mod frames;
+
 use std::time::Duration;
 
 use anyhow::{Context, ensure};

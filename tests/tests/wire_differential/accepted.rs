@@ -1,0 +1,88 @@
+//! The differences from nats-server that are meant, each with its reason. One that is never met in a run is
+//! an error of this table.
+
+use std::{collections::BTreeSet, sync::Mutex};
+
+/// A difference that is no fault.
+pub(crate) struct Accepted {
+    pub(crate) name: &'static str,
+    /// Why it is right, for whoever reads a failure.
+    pub(crate) reason: &'static str,
+    /// Makes both sides equal where they differ in this way only. The reference comes first.
+    pub(crate) apply: fn(&mut Vec<String>, &mut Vec<String>),
+}
+
+/// All of them.
+pub(crate) const ACCEPTED: &[Accepted] = &[
+    Accepted {
+        name: "INFO without xkey",
+        reason: "the server's key for authorization callouts, which the broker does not offer",
+        apply: |reference, other| drop_key("\"xkey\":\"any\"", reference, other),
+    },
+    Accepted {
+        name: "INFO without api_lvl",
+        reason: "the level of the JetStream interface, which the broker does not have",
+        apply: |reference, other| drop_key("\"api_lvl\":5", reference, other),
+    },
+    Accepted {
+        name: "pedantic complaint told once a message",
+        reason: "the reference looks at the subject again when a message comes in pieces, so how often it \
+                 complains depends on the network",
+        apply: |reference, other| {
+            const COMPLAINT: &str = r"-ERR \'Invalid Publish Subject\'\r\n";
+            for lines in [reference, other] {
+                lines.dedup_by(|next, line| next == line && line == COMPLAINT);
+            }
+        },
+    },
+];
+
+/// Leaves a field of INFO out where the other side has none.
+fn drop_key(field: &str, reference: &mut [String], other: &mut [String]) {
+    for (one, two) in infos(reference, other) {
+        if !two.contains(field) {
+            *one = one
+                .replace(&format!(",{field}"), "")
+                .replace(&format!("{field},"), "");
+        }
+    }
+}
+
+/// Lines that are an INFO on both sides.
+fn infos<'a>(
+    reference: &'a mut [String],
+    other: &'a mut [String],
+) -> impl Iterator<Item = (&'a mut String, &'a mut String)> {
+    let is_info = |line: &&mut String| line.starts_with("INFO ");
+    reference
+        .iter_mut()
+        .filter(is_info)
+        .zip(other.iter_mut().filter(is_info))
+}
+
+/// Which ones were met.
+#[derive(Debug, Default)]
+pub(crate) struct Fired(Mutex<BTreeSet<&'static str>>);
+
+impl Fired {
+    pub(crate) fn note(&self, name: &'static str) {
+        self.0.lock().unwrap().insert(name);
+    }
+
+    /// Adds what was met here to what was met elsewhere.
+    pub(crate) fn add_to(&self, other: &Self) {
+        self.0
+            .lock()
+            .unwrap()
+            .iter()
+            .for_each(|name| other.note(name));
+    }
+
+    /// Those that were not met.
+    pub(crate) fn idle(&self, accepted: &[Accepted]) -> Vec<String> {
+        let met = self.0.lock().unwrap();
+        let idle = accepted.iter().filter(|rule| !met.contains(rule.name));
+        idle.map(|rule| format!("{} ({})", rule.name, rule.reason))
+            .collect()
+    }
+}

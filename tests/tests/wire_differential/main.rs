@@ -1,0 +1,178 @@
+//! The broker and nats-server get the same bytes and send the same bytes back.
+//!
+//! `scripts` are written by hand and say what they are about. The rest is made from a number: sessions of some
+//! connections, right and wrong, cut anywhere, under several configurations. `SESSIONS` says how many (a
+//! million are on record), `FIRST` which is the first.
+
+mod accepted;
+mod compare;
+mod generate;
+mod play;
+mod profiles;
+mod scripts;
+mod servers;
+mod session;
+mod shrink;
+mod words;
+
+use std::{
+    path::Path,
+    sync::atomic::{AtomicU64, Ordering::Relaxed},
+};
+
+use futures_util::future::join_all;
+use tokio::sync::{Mutex, RwLock};
+
+use crate::{
+    accepted::{ACCEPTED, Accepted, Fired},
+    profiles::{OPEN, PROFILES, Profile},
+    servers::{Kind, Server},
+    session::Session,
+};
+
+/// Sessions that run at a time.
+const AT_A_TIME: usize = 12;
+
+/// Differences after which a run ends.
+const ENOUGH: usize = 6;
+
+/// Sessions a profile, unless the environment says otherwise.
+fn number(name: &str, default: u64) -> u64 {
+    match std::env::var(name) {
+        Ok(text) => text
+            .parse()
+            .unwrap_or_else(|_| panic!("{name} is no number: {text:?}")),
+        Err(_) => default,
+    }
+}
+
+/// Two servers with one configuration, and what was found between them.
+struct Comparison {
+    profile: &'static Profile,
+    accepted: &'static [Accepted],
+    reference: Server,
+    other: Server,
+    fired: Fired,
+    next: AtomicU64,
+    end: u64,
+    /// Held for writing by a session that must be alone.
+    alone: RwLock<()>,
+    found: Mutex<Vec<String>>,
+}
+
+impl Comparison {
+    async fn begin(dir: &Path, profile: &'static Profile, other: Kind, sessions: u64) -> Self {
+        let name = format!("{}-{other:?}", profile.name);
+        let beside = format!("{name}-beside");
+        let reference = Server::start(Kind::Reference, dir, &beside, profile.config).await;
+        let other_server = Server::start(other, dir, &name, profile.config).await;
+        let first = number("FIRST", 0);
+        Self {
+            profile,
+            accepted: ACCEPTED,
+            reference: reference.unwrap(),
+            other: other_server.unwrap(),
+            fired: Fired::default(),
+            next: AtomicU64::new(first),
+            end: first + sessions,
+            alone: RwLock::new(()),
+            found: Mutex::default(),
+        }
+    }
+
+    /// How the servers differ over a session, if they do.
+    async fn difference(&self, session: &Session) -> Option<String> {
+        let prefix = play::next_prefix();
+        let (one, two) = tokio::join!(
+            play::play(self.reference.port, session, &prefix),
+            play::play(self.other.port, session, &prefix),
+        );
+        let one = compare::transcripts(one.expect("the reference takes connections"), &prefix);
+        let two = match two {
+            Ok(heard) => compare::transcripts(heard, &prefix),
+            Err(error) => return Some(format!("  {error:#}\n")),
+        };
+        assert!(
+            !compare::is_silent(&one),
+            "the reference gives no answer, so the session is wrong:\n{session}"
+        );
+        compare::difference(&one, &two, self.accepted, &self.fired)
+    }
+
+    async fn run(&self) {
+        loop {
+            let number = self.next.fetch_add(1, Relaxed);
+            if number >= self.end || self.found.lock().await.len() >= ENOUGH {
+                return;
+            }
+            let session = generate::session(self.profile, number);
+            let difference = if session.alone {
+                let _alone = self.alone.write().await;
+                self.difference(&session).await
+            } else {
+                let _beside = self.alone.read().await;
+                self.difference(&session).await
+            };
+            if let Some(difference) = difference {
+                self.report(number, session, difference).await;
+            }
+        }
+    }
+
+    async fn report(&self, number: u64, session: Session, first: String) {
+        let _alone = self.alone.write().await;
+        if self.found.lock().await.len() >= ENOUGH {
+            return;
+        }
+        let (smallest, difference) = shrink::shrink(session, first, async |smaller| {
+            self.difference(smaller).await
+        })
+        .await;
+        let profile = self.profile.name;
+        let report = format!("{profile}, session {number}: {smallest}{difference}");
+        self.found.lock().await.push(report);
+    }
+}
+
+/// Plays sessions of every profile against nats-server and `other`; everything that differs.
+async fn compare(profiles: &[&'static Profile], other: Kind, sessions: u64) -> Vec<String> {
+    let dir = tempfile::tempdir().unwrap();
+    let mut found = Vec::new();
+    let fired = Fired::default();
+    for profile in profiles {
+        let mut comparison = Comparison::begin(dir.path(), profile, other, sessions).await;
+        let began = std::time::Instant::now();
+        join_all((0..AT_A_TIME).map(|_| comparison.run())).await;
+        comparison.reference.process.check_alive().unwrap();
+        comparison.other.process.check_alive().unwrap();
+        println!(
+            "{}: {sessions} sessions in {:?}",
+            profile.name,
+            began.elapsed()
+        );
+        found.append(comparison.found.get_mut());
+        comparison.fired.add_to(&fired);
+    }
+    if other == Kind::Broker && found.is_empty() {
+        found.extend(
+            fired
+                .idle(ACCEPTED)
+                .into_iter()
+                .map(|rule| format!("accepted, but not met: {rule}")),
+        );
+    }
+    found
+}
+
+/// Without this no difference would mean anything: the sessions leave nothing to chance.
+#[tokio::test]
+async fn nats_server_agrees_with_itself() {
+    let found = compare(&PROFILES, Kind::Reference, number("SESSIONS", 400)).await;
+    assert!(found.is_empty(), "\n{}", found.join("\n"));
+}
+
+#[tokio::test]
+async fn broker_answers_generated_sessions_as_nats_server_does() {
+    let found = compare(&[&OPEN], Kind::Broker, number("SESSIONS", 20_000)).await;
+    assert!(found.is_empty(), "\n{}", found.join("\n"));
+}
