@@ -1,5 +1,7 @@
 //! Reading certificates: what a program needs to know about one that it holds or was shown.
 
+mod peer;
+
 use std::{fmt::Write as _, net::IpAddr};
 
 use time::OffsetDateTime;
@@ -9,6 +11,8 @@ use crate::{
     key::PrivateKey,
     pem::{self, PemError},
 };
+
+pub use peer::{PeerNames, Rdn, cert_sha256, spki_sha256, subject_text};
 
 /// Why a certificate cannot be read.
 #[derive(Debug, thiserror::Error)]

@@ -76,11 +76,6 @@ impl PrivateKey {
                 .expect("what the library encodes, it decodes"),
         }
     }
-
-    /// A copy for a rustls configuration.
-    pub(crate) fn to_rustls(&self) -> PrivateKeyDer<'static> {
-        self.der.clone_key()
-    }
 }
 
 impl Drop for PrivateKey {

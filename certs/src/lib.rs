@@ -4,13 +4,16 @@
 //! The library opens no socket and, but for `reload`'s `watch`, reads no clock: `now` is an argument.
 //! Who may have which certificate is decided by its users.
 
+pub mod algorithms;
 pub mod authority;
+pub mod causes;
 pub mod csr;
 pub mod inspect;
 pub mod key;
 pub mod leaf;
 pub mod names;
 mod pem;
+mod pins;
 pub mod profile;
 mod provider;
 pub mod reload;

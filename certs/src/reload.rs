@@ -6,32 +6,32 @@
 //! watched, and contents are compared every few seconds besides, for machines whose inotify
 //! instances are used up. Modification times are not trusted.
 
+mod build;
+mod choice;
 mod files;
+mod slot;
 mod watch;
 
 use std::{
     fmt,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError, RwLock},
+    sync::Arc,
 };
 
-use rustls::{
-    ClientConfig, RootCertStore, ServerConfig,
-    client::VerifierBuilderError,
-    server::WebPkiClientVerifier,
-    version::{TLS12, TLS13},
-};
+use rustls::{ClientConfig, ServerConfig, client::VerifierBuilderError};
 use time::OffsetDateTime;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    algorithms::{SettingsError, algorithms},
     inspect::{CertificateInfo, InspectError},
     key::KeyError,
     pem::PemError,
+    pins,
     profile::Profile,
-    provider::provider,
+    settings::{PairFiles, TlsSettings},
 };
-use files::{Contents, Digest};
+use slot::Slot;
 
 /// The three files of a TLS directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,20 +53,41 @@ impl TlsFiles {
             ca: dir.join("ca.pem"),
         }
     }
+
+    /// A listener that asks nobody for a certificate; `ca` is not read.
+    pub fn server(self) -> TlsSettings {
+        TlsSettings {
+            pairs: vec![PairFiles {
+                cert: self.cert,
+                key: self.key,
+            }],
+            ..TlsSettings::default()
+        }
+    }
+
+    /// A listener that takes only clients with a certificate of an authority in `ca`.
+    pub fn verifying_server(self) -> TlsSettings {
+        TlsSettings {
+            ca_file: Some(self.ca.clone()),
+            verify: true,
+            ..self.server()
+        }
+    }
+
+    /// A client that trusts `ca` and shows the certificate.
+    pub fn client(self) -> TlsSettings {
+        TlsSettings {
+            ca_file: Some(self.ca.clone()),
+            ..self.server()
+        }
+    }
 }
 
-/// Whether a server asks its clients for a certificate.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ClientAuth {
-    /// No; the `ca` file is not read.
-    None,
-    /// A connection without a certificate from an authority of the `ca` file fails.
-    Required,
-}
-
-/// Why files were not taken over. Whatever was current stays current.
+/// Why files or settings were not taken over. Whatever was current stays current.
 #[derive(Debug, thiserror::Error)]
 pub enum ReloadError {
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
     #[error("reading {path} failed", path = path.display())]
     Read {
         path: PathBuf,
@@ -105,27 +126,38 @@ pub enum ReloadError {
         #[source]
         source: rustls::Error,
     },
-    #[error("{path} cannot be used to verify peers", path = path.display())]
-    Verifier {
-        path: PathBuf,
-        #[source]
-        source: VerifierBuilderError,
-    },
+    /// No `ca_file`, and the system has no roots either.
+    #[error("the system has no trusted authorities, and no ca_file is set")]
+    NoRoots,
+    #[error("the trusted authorities cannot be used to verify peers")]
+    Verifier(#[source] VerifierBuilderError),
+    /// A combination that the TLS library does not take.
+    #[error("the TLS settings cannot be used")]
+    Config(#[source] rustls::Error),
 }
 
 /// What a look at the files found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reloaded {
-    /// The contents differ from what was current before.
+    /// Contents or settings differ from what was current before.
     pub changed: bool,
-    /// Serial of the leaf that is current now; empty for a client without a certificate.
+    /// Serial of the leaf that is current now, of the first pair; empty for a client without one.
     pub serial_hex: String,
 }
 
-/// The TLS configuration of a server.
+/// Why a peer that was verified once is not welcome any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PeerRefusal {
+    #[error("the certificate is not pinned")]
+    NotPinned,
+    #[error("the certificate expired at {not_after}")]
+    Expired { not_after: OffsetDateTime },
+    #[error("the certificate cannot be read")]
+    Unreadable,
+}
+
+/// The TLS configuration of a listener.
 pub struct ServerTls {
-    files: TlsFiles,
-    client_auth: ClientAuth,
     slot: Slot<ServerConfig>,
 }
 
@@ -134,16 +166,9 @@ impl ServerTls {
     ///
     /// # Errors
     /// See [`ReloadError`].
-    pub fn load(files: TlsFiles, client_auth: ClientAuth) -> Result<Self, ReloadError> {
-        let loaded = files::read_sound(
-            || Contents::read_server(&files, client_auth),
-            |contents| build_server(contents, &files, client_auth, OffsetDateTime::now_utc()),
-        )?;
-        Ok(Self {
-            files,
-            client_auth,
-            slot: Slot::new(loaded),
-        })
+    pub fn load(settings: TlsSettings) -> Result<Self, ReloadError> {
+        warn_of_dropped(&settings)?;
+        Slot::load(settings, build::server).map(|slot| Self { slot })
     }
 
     /// The configuration for the next connection.
@@ -151,9 +176,45 @@ impl ServerTls {
         self.slot.current()
     }
 
-    /// The leaf that [`current`](Self::current) shows.
+    /// What is in force.
+    pub fn settings(&self) -> Arc<TlsSettings> {
+        self.slot.settings()
+    }
+
+    /// The leaf that [`current`](Self::current) shows clients that name nobody: of the first pair.
     pub fn leaf(&self) -> CertificateInfo {
-        self.slot.leaf().expect("a server has a certificate")
+        self.slot.leaf().expect("a listener has a certificate")
+    }
+
+    /// End of the life of [`leaf`](Self::leaf).
+    pub fn not_after(&self) -> OffsetDateTime {
+        self.leaf().not_after
+    }
+
+    /// Whether the pins in force now allow a peer with this leaf; for connections from before a
+    /// [`replace`](Self::replace).
+    pub fn pins_allow(&self, leaf_der: &[u8]) -> bool {
+        pins::allow(&self.slot.settings().pinned_certs, leaf_der)
+    }
+
+    /// Whether a peer with this leaf may stay. A resumed session brings back the peer of the first
+    /// handshake without verifying it again, and connections outlive certificates, so that this is to be
+    /// asked after a handshake that resumed and of connections that are open.
+    ///
+    /// # Errors
+    /// See [`PeerRefusal`].
+    pub fn admits(&self, leaf_der: &[u8], now: OffsetDateTime) -> Result<(), PeerRefusal> {
+        let leaf = CertificateInfo::from_der(leaf_der).map_err(|_| PeerRefusal::Unreadable)?;
+        if leaf.not_after < now {
+            return Err(PeerRefusal::Expired {
+                not_after: leaf.not_after,
+            });
+        }
+        if self.pins_allow(leaf_der) {
+            Ok(())
+        } else {
+            Err(PeerRefusal::NotPinned)
+        }
     }
 
     /// Looks at the files and takes them over if their content has changed.
@@ -161,75 +222,48 @@ impl ServerTls {
     /// # Errors
     /// See [`ReloadError`]; the old configuration stays.
     pub fn reload(&self) -> Result<Reloaded, ReloadError> {
-        let contents = || Contents::read_server(&self.files, self.client_auth);
-        self.slot.reload(contents, |contents| {
-            build_server(
-                contents,
-                &self.files,
-                self.client_auth,
-                OffsetDateTime::now_utc(),
-            )
-        })
+        self.slot.reload()
+    }
+
+    /// Takes over other settings with the files that they name, all or nothing. Tickets of before are
+    /// refused from then on.
+    ///
+    /// # Errors
+    /// See [`ReloadError`]; the old settings and the old configuration stay.
+    pub fn replace(&self, settings: TlsSettings) -> Result<Reloaded, ReloadError> {
+        warn_of_dropped(&settings)?;
+        self.slot.replace(settings)
     }
 
     /// Calls [`reload`](Self::reload) whenever the files may have changed, until `token` is
-    /// cancelled; outcomes are logged. Cancel-safe.
+    /// cancelled; outcomes are logged. Follows [`replace`](Self::replace). Cancel-safe.
     pub async fn watch(self: Arc<Self>, token: CancellationToken) {
-        let paths = match self.client_auth {
-            ClientAuth::None => vec![self.files.cert.clone(), self.files.key.clone()],
-            ClientAuth::Required => self.files.all(),
-        };
-        watch::watch(paths, token, move || self.reload()).await;
+        let this = Arc::clone(&self);
+        watch::watch(move || this.slot.paths(), token, move || self.reload()).await;
     }
 }
 
 impl fmt::Debug for ServerTls {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ServerTls")
-            .field("files", &self.files)
-            .field("client_auth", &self.client_auth)
+            .field("settings", &self.slot.settings())
             .finish_non_exhaustive()
     }
 }
 
-/// The TLS configuration of a client, with or without a certificate of its own.
+/// The TLS configuration of outgoing connections.
 pub struct ClientTls {
-    files: ClientFiles,
     slot: Slot<ClientConfig>,
 }
 
-#[derive(Clone, Debug)]
-enum ClientFiles {
-    Certificate(TlsFiles),
-    Anonymous { ca: PathBuf },
-}
-
 impl ClientTls {
-    /// A client that shows the certificate of `files`.
+    /// As [`ServerTls::load`]; without a pair no certificate is shown.
     ///
     /// # Errors
     /// See [`ReloadError`].
-    pub fn with_certificate(files: TlsFiles) -> Result<Self, ReloadError> {
-        Self::load(ClientFiles::Certificate(files))
-    }
-
-    /// A client that shows none.
-    ///
-    /// # Errors
-    /// See [`ReloadError`].
-    pub fn without_certificate(ca: PathBuf) -> Result<Self, ReloadError> {
-        Self::load(ClientFiles::Anonymous { ca })
-    }
-
-    fn load(files: ClientFiles) -> Result<Self, ReloadError> {
-        let loaded = files::read_sound(
-            || files.read(),
-            |contents| build_client(contents, &files, OffsetDateTime::now_utc()),
-        )?;
-        Ok(Self {
-            files,
-            slot: Slot::new(loaded),
-        })
+    pub fn load(settings: TlsSettings) -> Result<Self, ReloadError> {
+        warn_of_dropped(&settings)?;
+        Slot::load(settings, build::client).map(|slot| Self { slot })
     }
 
     /// The configuration for the next connection.
@@ -237,9 +271,19 @@ impl ClientTls {
         self.slot.current()
     }
 
-    /// The leaf that [`current`](Self::current) shows, if any.
+    /// What is in force.
+    pub fn settings(&self) -> Arc<TlsSettings> {
+        self.slot.settings()
+    }
+
+    /// The leaf that [`current`](Self::current) shows, of the first pair, if any.
     pub fn leaf(&self) -> Option<CertificateInfo> {
         self.slot.leaf()
+    }
+
+    /// As [`ServerTls::pins_allow`].
+    pub fn pins_allow(&self, leaf_der: &[u8]) -> bool {
+        pins::allow(&self.slot.settings().pinned_certs, leaf_der)
     }
 
     /// As [`ServerTls::reload`].
@@ -247,165 +291,43 @@ impl ClientTls {
     /// # Errors
     /// See [`ReloadError`]; the old configuration stays.
     pub fn reload(&self) -> Result<Reloaded, ReloadError> {
-        let build =
-            |contents: &Contents| build_client(contents, &self.files, OffsetDateTime::now_utc());
-        self.slot.reload(|| self.files.read(), build)
+        self.slot.reload()
+    }
+
+    /// As [`ServerTls::replace`].
+    ///
+    /// # Errors
+    /// See [`ReloadError`]; the old settings and the old configuration stay.
+    pub fn replace(&self, settings: TlsSettings) -> Result<Reloaded, ReloadError> {
+        warn_of_dropped(&settings)?;
+        self.slot.replace(settings)
     }
 
     /// As [`ServerTls::watch`].
     pub async fn watch(self: Arc<Self>, token: CancellationToken) {
-        let paths = match &self.files {
-            ClientFiles::Certificate(files) => files.all(),
-            ClientFiles::Anonymous { ca } => vec![ca.clone()],
-        };
-        watch::watch(paths, token, move || self.reload()).await;
-    }
-}
-
-impl ClientFiles {
-    fn read(&self) -> Result<Contents, ReloadError> {
-        match self {
-            Self::Certificate(files) => Contents::read_pair_and_ca(files),
-            Self::Anonymous { ca } => Contents::read_ca(ca),
-        }
+        let this = Arc::clone(&self);
+        watch::watch(move || this.slot.paths(), token, move || self.reload()).await;
     }
 }
 
 impl fmt::Debug for ClientTls {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ClientTls")
-            .field("files", &self.files)
+            .field("settings", &self.slot.settings())
             .finish_non_exhaustive()
     }
 }
 
-/// What is current. Readers take the inner lock for the time of a clone; `writing` is held for a whole
-/// reload and always taken first, so that of two reloads at once the later look wins.
-struct Slot<C> {
-    writing: Mutex<()>,
-    loaded: RwLock<Loaded<C>>,
-}
-
-/// A configuration and what it was made of.
-struct Loaded<C> {
-    digest: Digest,
-    config: Arc<C>,
-    leaf: Option<CertificateInfo>,
-}
-
-impl<C> Slot<C> {
-    fn new(loaded: Loaded<C>) -> Self {
-        Self {
-            writing: Mutex::new(()),
-            loaded: RwLock::new(loaded),
-        }
+/// Once for settings, not for every look at their files.
+fn warn_of_dropped(settings: &TlsSettings) -> Result<(), SettingsError> {
+    let dropped = algorithms(settings)?.dropped;
+    if !dropped.is_empty() {
+        tracing::warn!(
+            names = dropped.join(", "),
+            "cipher suites or curves that are not supported are left out"
+        );
     }
-
-    fn current(&self) -> Arc<C> {
-        Arc::clone(
-            &self
-                .loaded
-                .read()
-                .unwrap_or_else(PoisonError::into_inner)
-                .config,
-        )
-    }
-
-    fn leaf(&self) -> Option<CertificateInfo> {
-        self.loaded
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .leaf
-            .clone()
-    }
-
-    fn reload(
-        &self,
-        read: impl Fn() -> Result<Contents, ReloadError>,
-        build: impl Fn(&Contents) -> Result<Loaded<C>, ReloadError>,
-    ) -> Result<Reloaded, ReloadError> {
-        let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
-        let digest = read()?.digest();
-        let changed = digest
-            != self
-                .loaded
-                .read()
-                .unwrap_or_else(PoisonError::into_inner)
-                .digest;
-        if changed {
-            let loaded = files::read_sound(read, build)?;
-            *self.loaded.write().unwrap_or_else(PoisonError::into_inner) = loaded;
-        }
-        let serial_hex = self.leaf().map(|leaf| leaf.serial_hex).unwrap_or_default();
-        Ok(Reloaded {
-            changed,
-            serial_hex,
-        })
-    }
-}
-
-fn build_server(
-    contents: &Contents,
-    files: &TlsFiles,
-    client_auth: ClientAuth,
-    now: OffsetDateTime,
-) -> Result<Loaded<ServerConfig>, ReloadError> {
-    let (chain, key, leaf) = contents.pair(files, now)?;
-    let builder = ServerConfig::builder_with_provider(provider())
-        .with_protocol_versions(&[&TLS13, &TLS12])
-        .map_err(|source| tls(&files.cert, source))?;
-    let builder = match client_auth {
-        ClientAuth::None => builder.with_no_client_auth(),
-        ClientAuth::Required => {
-            let roots = Arc::new(contents.roots(&files.ca)?);
-            let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider())
-                .build()
-                .map_err(|source| ReloadError::Verifier {
-                    path: files.ca.clone(),
-                    source,
-                })?;
-            builder.with_client_cert_verifier(verifier)
-        }
-    };
-    let config = builder
-        .with_single_cert(chain, key)
-        .map_err(|source| tls(&files.cert, source))?;
-    Ok(Loaded {
-        digest: contents.digest(),
-        config: Arc::new(config),
-        leaf: Some(leaf),
-    })
-}
-
-fn build_client(
-    contents: &Contents,
-    files: &ClientFiles,
-    now: OffsetDateTime,
-) -> Result<Loaded<ClientConfig>, ReloadError> {
-    let builder = |ca: &Path, roots: RootCertStore| {
-        ClientConfig::builder_with_provider(provider())
-            .with_protocol_versions(&[&TLS13, &TLS12])
-            .map_err(|source| tls(ca, source))
-            .map(|builder| builder.with_root_certificates(roots))
-    };
-    let (config, leaf) = match files {
-        ClientFiles::Certificate(files) => {
-            let (chain, key, leaf) = contents.pair(files, now)?;
-            let config = builder(&files.ca, contents.roots(&files.ca)?)?
-                .with_client_auth_cert(chain, key)
-                .map_err(|source| tls(&files.cert, source))?;
-            (config, Some(leaf))
-        }
-        ClientFiles::Anonymous { ca } => (
-            builder(ca, contents.roots(ca)?)?.with_no_client_auth(),
-            None,
-        ),
-    };
-    Ok(Loaded {
-        digest: contents.digest(),
-        config: Arc::new(config),
-        leaf,
-    })
+    Ok(())
 }
 
 fn tls(path: &Path, source: rustls::Error) -> ReloadError {

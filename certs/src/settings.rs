@@ -26,6 +26,16 @@ pub struct TlsSettings {
     pub insecure: bool,
 }
 
+impl TlsSettings {
+    /// Of a client that shows no certificate and trusts the authorities in `ca_file`.
+    pub fn trusting(ca_file: PathBuf) -> Self {
+        Self {
+            ca_file: Some(ca_file),
+            ..Self::default()
+        }
+    }
+}
+
 /// A chain, the leaf first, and its key.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PairFiles {

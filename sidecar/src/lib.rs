@@ -12,7 +12,6 @@ pub mod rotator;
 
 use std::{
     collections::hash_map::RandomState,
-    error::Error,
     future::ready,
     hash::{BuildHasher, Hasher},
     net::SocketAddr,
@@ -254,18 +253,6 @@ fn chance() -> f64 {
     let random = RandomState::new().build_hasher().finish();
     // 53 bits are what a float holds exactly.
     (random >> 11) as f64 / (1_u64 << 53) as f64
-}
-
-/// An error and its causes in one line.
-fn error_chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }
 
 #[cfg(test)]

@@ -105,7 +105,7 @@ async fn look(rows: &mut impl Rows, monitor: &Uri) -> (Result<Row, String>, Resu
     let claim = async {
         claim::ask(monitor)
             .await
-            .map_err(|error| crate::error_chain(&error))
+            .map_err(|error| certs::causes::one_line(&error))
     };
     tokio::join!(rows.look(), claim)
 }

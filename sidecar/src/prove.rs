@@ -11,6 +11,7 @@ use std::{
 use certs::{
     inspect::CertificateInfo,
     reload::{ClientTls, ReloadError, TlsFiles},
+    settings::TlsSettings,
 };
 use deploy_runtime::admin::ReadyHandle;
 use rustls::{
@@ -105,8 +106,8 @@ async fn look(address: &str, own: &Identity) -> Result<String, LookError> {
 /// The sidecar's own client configuration with a verifier that takes note.
 fn recording(own: &Identity, recorder: Arc<Recorder>) -> Result<ClientConfig, ReloadError> {
     let tls = match own {
-        Identity::Certificate(files) => ClientTls::with_certificate(files.clone())?,
-        Identity::Anonymous(files) => ClientTls::without_certificate(files.ca.clone())?,
+        Identity::Certificate(files) => ClientTls::load(files.clone().client())?,
+        Identity::Anonymous(files) => ClientTls::load(TlsSettings::trusting(files.ca.clone()))?,
     };
     let mut config = ClientConfig::clone(&tls.current());
     // A resumed session shows no certificate.
@@ -303,7 +304,7 @@ impl Prover {
     fn failed(&self, expected: &str, outcome: &Result<String, LookError>) {
         let (label, served, error) = match outcome {
             Ok(served) => ("wrong_serial", served.as_str(), String::new()),
-            Err(error) => ("unreachable", "unknown", crate::error_chain(error)),
+            Err(error) => ("unreachable", "unknown", certs::causes::one_line(error)),
         };
         tracing::error!(
             address = self.address,

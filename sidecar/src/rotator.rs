@@ -2,7 +2,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use certs::{inspect::CertificateInfo, key::PrivateKey, reload::ClientTls, validity::remaining};
+use certs::{
+    causes::one_line, inspect::CertificateInfo, key::PrivateKey, reload::ClientTls,
+    validity::remaining,
+};
 use deploy_runtime::admin::ReadyHandle;
 use time::OffsetDateTime;
 use tokio::{sync::watch, time::sleep};
@@ -11,7 +14,6 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     chance,
     config::Output,
-    error_chain,
     issuer::{IssueError, Issuer},
     metrics::Metrics,
     plan::{self, Policy, Step, Validity, plan},
@@ -122,8 +124,7 @@ impl Rotator {
 
     async fn obtain(&self) -> Result<Material, IssueError> {
         let profile = self.output.profile;
-        let key =
-            PrivateKey::generate().map_err(|error| IssueError::Request(error_chain(&error)))?;
+        let key = PrivateKey::generate().map_err(|error| IssueError::Request(one_line(&error)))?;
         let granted = self.issuer.issue(profile, &key).await?;
         let leaf = granted.check(profile, &key, OffsetDateTime::now_utc())?;
         Ok(Material {
@@ -138,10 +139,10 @@ impl Rotator {
     /// wanted: a restarted container does not bother the issuer.
     fn held(&self) -> Option<CertificateInfo> {
         publish::read_meta(&self.output.dir)?;
-        match ClientTls::with_certificate(self.output.files()) {
+        match ClientTls::load(self.output.files().client()) {
             Ok(tls) => tls.leaf().filter(|leaf| self.issuer.still_wanted(leaf)),
             Err(error) => {
-                tracing::warn!(profile = %self.output.profile, error = error_chain(&error),
+                tracing::warn!(profile = %self.output.profile, error = one_line(&error),
                     "the certificate of an earlier run cannot be used");
                 None
             }
@@ -185,7 +186,7 @@ impl Rotator {
         let now = OffsetDateTime::now_utc();
         let left = leaf.map_or(Duration::ZERO, |leaf| remaining(leaf.not_after, now));
         let retry_in = plan::retry_delay(failures, left, chance());
-        let error = error_chain(error);
+        let error = one_line(error);
         if step == Step::Alarm {
             tracing::error!(%profile, failures, ?left, ?retry_in, error,
                 "renewal is overdue and failed, the certificate is about to expire or has expired");

@@ -6,6 +6,7 @@ use anyhow::{Context, ensure};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 use certs::reload::ClientTls;
+use certs::settings::TlsSettings;
 use http_body_util::{BodyExt, Full};
 use hyper_util::rt::TokioIo;
 use json_patch::Patch;
@@ -90,7 +91,7 @@ async fn review(stage: &Stage, namespace: &str, pod: &Value) -> anyhow::Result<P
             "options": {"apiVersion": "meta.k8s.io/v1", "kind": "CreateOptions"},
         },
     });
-    let tls = ClientTls::without_certificate(stage.ca())?.current();
+    let tls = ClientTls::load(TlsSettings::trusting(stage.ca()))?.current();
     let stream = TcpStream::connect(("127.0.0.1", stage.webhook)).await?;
     let name = ServerName::try_from("127.0.0.1")?;
     let stream = TlsConnector::from(Arc::clone(&tls))

@@ -7,7 +7,7 @@ use broker_store::{
     MemoryStore, PostgresConfig, PostgresStore, SqliteStore, Store, StoreError,
     postgres::source::Source,
 };
-use certs::reload::{ClientAuth, ReloadError, ServerTls};
+use certs::reload::{ReloadError, ServerTls};
 
 use crate::{
     config::{ChannelEntry, ClientPort, StoreKind, StreamingSettings, TlsListener},
@@ -41,19 +41,7 @@ pub(crate) fn core_config(client: &ClientPort) -> CoreConfig {
 
 /// Loads certificate and key; a pair that cannot serve is an error here and not at the first handshake.
 pub(crate) fn server_tls(tls: &TlsListener) -> Result<Arc<ServerTls>, ReloadError> {
-    let settings = &tls.settings;
-    let client_auth = if settings.verify {
-        ClientAuth::Required
-    } else {
-        ClientAuth::None
-    };
-    let pair = settings.pairs.first().cloned().unwrap_or_default();
-    let paths = certs::reload::TlsFiles {
-        cert: pair.cert,
-        key: pair.key,
-        ca: settings.ca_file.clone().unwrap_or_default(),
-    };
-    ServerTls::load(paths, client_auth).map(Arc::new)
+    ServerTls::load(tls.settings.clone()).map(Arc::new)
 }
 
 pub(crate) fn engine_config(settings: &StreamingSettings) -> EngineConfig {

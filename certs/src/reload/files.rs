@@ -3,19 +3,21 @@
 use std::{
     fs,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
-use rustls::RootCertStore;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{InconsistentKeys, RootCertStore, crypto::CryptoProvider, sign::CertifiedKey};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 use sha2::{Digest as _, Sha256};
 use time::OffsetDateTime;
 use zeroize::Zeroizing;
 
-use super::{ClientAuth, ReloadError, TlsFiles, tls};
+use super::{ReloadError, tls};
 use crate::{
     inspect::CertificateInfo,
-    key::{KeyError, PrivateKey},
+    key::KeyError,
     pem,
+    settings::{PairFiles, TlsSettings},
 };
 
 /// SHA-256 over the contents and their lengths.
@@ -27,72 +29,110 @@ const LOOKS: usize = 3;
 /// Reads and builds; a mismatch is looked at again, because the swap of a whole directory may fall
 /// between the opening of two files.
 pub(super) fn read_sound<T>(
-    read: impl Fn() -> Result<Contents, ReloadError>,
+    settings: &TlsSettings,
     build: impl Fn(&Contents) -> Result<T, ReloadError>,
 ) -> Result<T, ReloadError> {
     let mut look = 1;
     loop {
-        match build(&read()?) {
+        match build(&Contents::read(settings)?) {
             Err(ReloadError::Mismatch { .. }) if look < LOOKS => look += 1,
             outcome => return outcome,
         }
     }
 }
 
-/// Bytes as they were read; empty where a file is not part of the configuration.
+/// Every file that the settings name.
+pub(super) fn paths(settings: &TlsSettings) -> Vec<PathBuf> {
+    let pairs = settings.pairs.iter();
+    pairs
+        .flat_map(|pair| [&pair.cert, &pair.key])
+        .chain(&settings.ca_file)
+        .cloned()
+        .collect()
+}
+
+/// Bytes as they were read, in the order of the settings.
 pub(super) struct Contents {
+    pairs: Vec<PairContents>,
+    ca: Option<Vec<u8>>,
+}
+
+struct PairContents {
     cert: Vec<u8>,
     key: Zeroizing<Vec<u8>>,
-    ca: Vec<u8>,
 }
 
 impl Contents {
-    pub(super) fn read_server(files: &TlsFiles, auth: ClientAuth) -> Result<Self, ReloadError> {
-        let ca = match auth {
-            ClientAuth::None => Vec::new(),
-            ClientAuth::Required => read(&files.ca)?,
-        };
+    /// Everything that is named is read, needed or not: a path that leads nowhere is a mistake.
+    pub(super) fn read(settings: &TlsSettings) -> Result<Self, ReloadError> {
+        let pairs = settings.pairs.iter().map(PairContents::read);
         Ok(Self {
-            cert: read(&files.cert)?,
-            key: Zeroizing::new(read(&files.key)?),
-            ca,
+            pairs: pairs.collect::<Result<_, _>>()?,
+            ca: settings.ca_file.as_deref().map(read).transpose()?,
         })
     }
 
-    pub(super) fn read_pair_and_ca(files: &TlsFiles) -> Result<Self, ReloadError> {
-        Self::read_server(files, ClientAuth::Required)
-    }
-
-    pub(super) fn read_ca(ca: &Path) -> Result<Self, ReloadError> {
-        Ok(Self {
-            cert: Vec::new(),
-            key: Zeroizing::default(),
-            ca: read(ca)?,
-        })
-    }
-
+    /// The number of parts is given by the settings, so lengths are enough to tell them apart.
     pub(super) fn digest(&self) -> Digest {
         let mut hash = Sha256::new();
-        for part in [&self.cert, &*self.key, &self.ca] {
+        let mut add = |part: &[u8]| {
             hash.update((part.len() as u64).to_be_bytes());
             hash.update(part);
+        };
+        for pair in &self.pairs {
+            add(&pair.cert);
+            add(&pair.key);
+        }
+        if let Some(ca) = &self.ca {
+            add(ca);
         }
         hash.finalize().into()
     }
 
-    /// Chain, key and leaf, if they belong together and the leaf is not over.
-    pub(super) fn pair(
+    /// Chains with their keys, if they belong together and no leaf is over; and what is in the leaves.
+    pub(super) fn pairs(
         &self,
-        files: &TlsFiles,
+        settings: &TlsSettings,
+        provider: &CryptoProvider,
         now: OffsetDateTime,
-    ) -> Result<
-        (
-            Vec<CertificateDer<'static>>,
-            PrivateKeyDer<'static>,
-            CertificateInfo,
-        ),
-        ReloadError,
-    > {
+    ) -> Result<Vec<(Arc<CertifiedKey>, CertificateInfo)>, ReloadError> {
+        let both = settings.pairs.iter().zip(&self.pairs);
+        both.map(|(files, contents)| contents.check(files, provider, now))
+            .collect()
+    }
+
+    /// Every certificate of the `ca_file` as a trust anchor, or the system's.
+    pub(super) fn roots(&self, settings: &TlsSettings) -> Result<RootCertStore, ReloadError> {
+        let mut roots = RootCertStore::empty();
+        if let (Some(path), Some(text)) = (&settings.ca_file, &self.ca) {
+            for certificate in certificates(path, text)? {
+                roots.add(certificate).map_err(|source| tls(path, source))?;
+            }
+        } else {
+            // One odd certificate among a hundred of the system is not the operator's mistake.
+            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+        }
+        if roots.is_empty() {
+            return Err(ReloadError::NoRoots);
+        }
+        Ok(roots)
+    }
+}
+
+impl PairContents {
+    fn read(files: &PairFiles) -> Result<Self, ReloadError> {
+        Ok(Self {
+            cert: read(&files.cert)?,
+            key: Zeroizing::new(read(&files.key)?),
+        })
+    }
+
+    fn check(
+        &self,
+        files: &PairFiles,
+        provider: &CryptoProvider,
+        now: OffsetDateTime,
+    ) -> Result<(Arc<CertifiedKey>, CertificateInfo), ReloadError> {
         let chain = certificates(&files.cert, &self.cert)?;
         let leaf = CertificateInfo::from_der(&chain[0]).map_err(|source| ReloadError::Inspect {
             path: files.cert.clone(),
@@ -102,13 +142,19 @@ impl Contents {
             path: files.key.clone(),
             source,
         };
-        let text = str::from_utf8(&self.key).map_err(|_| key_error(KeyError::Pem))?;
-        let key = PrivateKey::from_pem(text).map_err(key_error)?;
-        if !leaf.matches_key(&key) {
-            return Err(ReloadError::Mismatch {
-                cert: files.cert.clone(),
-                key: files.key.clone(),
-            });
+        let der = PrivateKeyDer::from_pem_slice(&self.key).map_err(|_| key_error(KeyError::Pem))?;
+        let key = provider.key_provider.load_private_key(der);
+        let key = key.map_err(|_| key_error(KeyError::Unsupported))?;
+        let pair = CertifiedKey::new(chain, key);
+        match pair.keys_match() {
+            Ok(()) => {}
+            Err(rustls::Error::InconsistentKeys(InconsistentKeys::KeyMismatch)) => {
+                return Err(ReloadError::Mismatch {
+                    cert: files.cert.clone(),
+                    key: files.key.clone(),
+                });
+            }
+            Err(source) => return Err(tls(&files.cert, source)),
         }
         if leaf.not_after <= now {
             return Err(ReloadError::Expired {
@@ -116,22 +162,7 @@ impl Contents {
                 not_after: leaf.not_after,
             });
         }
-        Ok((chain, key.to_rustls(), leaf))
-    }
-
-    /// Every certificate of the `ca` file as a trust anchor.
-    pub(super) fn roots(&self, path: &Path) -> Result<RootCertStore, ReloadError> {
-        let mut roots = RootCertStore::empty();
-        for certificate in certificates(path, &self.ca)? {
-            roots.add(certificate).map_err(|source| tls(path, source))?;
-        }
-        Ok(roots)
-    }
-}
-
-impl TlsFiles {
-    pub(super) fn all(&self) -> Vec<PathBuf> {
-        vec![self.cert.clone(), self.key.clone(), self.ca.clone()]
+        Ok((Arc::new(pair), leaf))
     }
 }
 

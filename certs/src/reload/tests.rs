@@ -3,15 +3,20 @@
 use std::{fs, net::IpAddr, os::unix::fs::symlink, time::Duration};
 
 use proptest::prelude::*;
-use rustls::{ClientConnection, ProtocolVersion, ServerConnection, pki_types::ServerName};
+use rustls::{
+    ClientConnection, ProtocolVersion, RootCertStore, ServerConnection,
+    pki_types::ServerName,
+    version::{TLS12, TLS13},
+};
 
-use super::*;
+use super::{files::Contents, *};
 use crate::{
     authority::{Authority, AuthorityParams},
     csr::Csr,
     key::PrivateKey,
     leaf::LeafRequest,
     names,
+    provider::provider,
 };
 
 const NAME: &str = "nats.nats-io.svc";
@@ -42,9 +47,9 @@ impl Mount {
         symlink(&name, dir.join("..data_tmp")).unwrap();
         fs::rename(dir.join("..data_tmp"), dir.join("..data")).unwrap();
         let files = TlsFiles::in_dir(dir, profile);
-        for path in files.all() {
+        for path in [&files.cert, &files.key, &files.ca] {
             if !path.is_symlink() {
-                symlink(Path::new("..data").join(path.file_name().unwrap()), &path).unwrap();
+                symlink(Path::new("..data").join(path.file_name().unwrap()), path).unwrap();
             }
         }
         files
@@ -56,9 +61,10 @@ impl Mount {
         chain: &str,
         key: &PrivateKey,
         ca: &Authority,
-        auth: ClientAuth,
+        verify: bool,
     ) -> ServerTls {
-        ServerTls::load(self.swap(profile, chain, key, ca.bundle_pem()), auth).unwrap()
+        let files = self.swap(profile, chain, key, ca.bundle_pem());
+        ServerTls::load(listener(files, verify)).unwrap()
     }
 
     fn into_client(
@@ -68,7 +74,15 @@ impl Mount {
         key: &PrivateKey,
         ca: &Authority,
     ) -> ClientTls {
-        ClientTls::with_certificate(self.swap(profile, chain, key, ca.bundle_pem())).unwrap()
+        ClientTls::load(self.swap(profile, chain, key, ca.bundle_pem()).client()).unwrap()
+    }
+}
+
+fn listener(files: TlsFiles, verify: bool) -> TlsSettings {
+    if verify {
+        files.verifying_server()
+    } else {
+        files.server()
     }
 }
 
@@ -122,7 +136,7 @@ fn issued_leaves_shake_hands_by_every_name_handed_out() {
     let ca = authority();
     let key = PrivateKey::generate().unwrap();
     let (chain, serial) = grant(&ca, Profile::Server, &key);
-    let server = Mount::new().into_server(Profile::Server, &chain, &key, &ca, ClientAuth::Required);
+    let server = Mount::new().into_server(Profile::Server, &chain, &key, &ca, true);
     let key = PrivateKey::generate().unwrap();
     let (chain, _) = grant(&ca, Profile::Client, &key);
     let client = Mount::new().into_client(Profile::Client, &chain, &key, &ca);
@@ -146,7 +160,7 @@ fn usages_are_enforced_by_the_peer() {
         let (chain, _) = grant(&ca, profile, &key);
         (
             Mount::new()
-                .into_server(profile, &chain, &key, &ca, ClientAuth::Required)
+                .into_server(profile, &chain, &key, &ca, true)
                 .current(),
             Mount::new()
                 .into_client(profile, &chain, &key, &ca)
@@ -174,13 +188,13 @@ fn strangers_and_anonymous_clients_are_refused_where_certificates_are_required()
     let (chain, _) = grant(&ca, Profile::Server, &key);
     let mut mount = Mount::new();
     let files = mount.swap(Profile::Server, &chain, &key, ca.bundle_pem());
-    let strict = ServerTls::load(files.clone(), ClientAuth::Required)
+    let strict = ServerTls::load(files.clone().verifying_server())
         .unwrap()
         .current();
-    let open = ServerTls::load(files.clone(), ClientAuth::None)
+    let open = ServerTls::load(files.clone().server()).unwrap().current();
+    let anonymous = ClientTls::load(TlsSettings::trusting(files.ca))
         .unwrap()
         .current();
-    let anonymous = ClientTls::without_certificate(files.ca).unwrap().current();
     assert!(handshake(anonymous.clone(), open, NAME).is_ok());
     assert!(handshake(anonymous, strict.clone(), NAME).is_err());
 
@@ -197,7 +211,7 @@ fn both_tls_versions_are_spoken() {
     let ca = authority();
     let key = PrivateKey::generate().unwrap();
     let (chain, _) = grant(&ca, Profile::Server, &key);
-    let server = Mount::new().into_server(Profile::Server, &chain, &key, &ca, ClientAuth::None);
+    let server = Mount::new().into_server(Profile::Server, &chain, &key, &ca, false);
     for (version, expected) in [
         (&TLS12, ProtocolVersion::TLSv1_2),
         (&TLS13, ProtocolVersion::TLSv1_3),
@@ -224,12 +238,12 @@ fn several_authorities_in_the_bundle_are_all_trusted() {
     let mut mount = Mount::new();
     let (chain, _) = grant(&new, Profile::Server, &key);
     let files = mount.swap(Profile::Server, &chain, &key, &bundle);
-    let server = ServerTls::load(files, ClientAuth::Required).unwrap();
+    let server = ServerTls::load(files.verifying_server()).unwrap();
     for ca in [&old, &new] {
         let mut mount = Mount::new();
         let (chain, _) = grant(ca, Profile::Client, &key);
         let files = mount.swap(Profile::Client, &chain, &key, &bundle);
-        let client = ClientTls::with_certificate(files).unwrap();
+        let client = ClientTls::load(files.client()).unwrap();
         handshake(client.current(), server.current(), NAME).unwrap();
     }
 }
@@ -241,7 +255,7 @@ fn mismatched_pair_is_refused_and_the_old_one_stays() {
     let (chain, serial) = grant(&ca, Profile::Server, &key);
     let mut mount = Mount::new();
     let files = mount.swap(Profile::Server, &chain, &key, ca.bundle_pem());
-    let server = ServerTls::load(files.clone(), ClientAuth::None).unwrap();
+    let server = ServerTls::load(files.clone().server()).unwrap();
     assert!(!server.reload().unwrap().changed);
 
     let other = PrivateKey::generate().unwrap();
@@ -265,7 +279,7 @@ fn mismatched_pair_is_refused_and_the_old_one_stays() {
             serial_hex: serial.clone()
         }
     );
-    let client = ClientTls::without_certificate(files.ca).unwrap();
+    let client = ClientTls::load(TlsSettings::trusting(files.ca)).unwrap();
     assert_eq!(
         handshake(client.current(), server.current(), NAME)
             .unwrap()
@@ -282,7 +296,7 @@ fn broken_files_are_named() {
     let mut mount = Mount::new();
     let files = mount.swap(Profile::Server, &chain, &key, "no certificate");
     let load = || {
-        ServerTls::load(files.clone(), ClientAuth::Required)
+        ServerTls::load(files.clone().verifying_server())
             .unwrap_err()
             .to_string()
     };
@@ -300,13 +314,12 @@ fn expired_leaf_is_refused_at_load() {
     let (chain, _) = grant(&ca, Profile::Server, &key);
     let mut mount = Mount::new();
     let files = mount.swap(Profile::Server, &chain, &key, ca.bundle_pem());
-    let contents = Contents::read_server(&files, ClientAuth::None).unwrap();
+    let settings = files.server();
+    let contents = Contents::read(&settings).unwrap();
     let end = CertificateInfo::from_pem(&chain).unwrap().not_after;
-    assert!(contents.pair(&files, end - Duration::from_secs(1)).is_ok());
-    assert!(matches!(
-        contents.pair(&files, end),
-        Err(ReloadError::Expired { .. })
-    ));
+    let build = |now| build::server(&settings, &contents, now);
+    assert!(build(end - Duration::from_secs(1)).is_ok());
+    assert!(matches!(build(end), Err(ReloadError::Expired { .. })));
 }
 
 #[tokio::test]
@@ -316,7 +329,7 @@ async fn swap_of_the_directory_is_seen_by_the_watch() {
     let key = PrivateKey::generate().unwrap();
     let (chain, _) = grant(&ca, Profile::Server, &key);
     let files = mount.swap(Profile::Server, &chain, &key, ca.bundle_pem());
-    let server = Arc::new(ServerTls::load(files, ClientAuth::Required).unwrap());
+    let server = Arc::new(ServerTls::load(files.verifying_server()).unwrap());
     let token = CancellationToken::new();
     let watching = tokio::spawn(Arc::clone(&server).watch(token.clone()));
     // More than once: a watch on the file itself would see the first swap only.
@@ -344,7 +357,7 @@ async fn files_written_in_place_are_taken_over_once_they_match() {
     let (chain, _) = grant(&ca, Profile::Client, &key);
     let mut mount = Mount::new();
     let files = mount.swap(Profile::Client, &chain, &key, ca.bundle_pem());
-    let client = Arc::new(ClientTls::with_certificate(files.clone()).unwrap());
+    let client = Arc::new(ClientTls::load(files.clone().client()).unwrap());
     let token = CancellationToken::new();
     let watching = tokio::spawn(Arc::clone(&client).watch(token.clone()));
 
@@ -369,7 +382,7 @@ fn debug_shows_paths_and_no_key() {
     let ca = authority();
     let key = PrivateKey::generate().unwrap();
     let (chain, _) = grant(&ca, Profile::Route, &key);
-    let server = Mount::new().into_server(Profile::Route, &chain, &key, &ca, ClientAuth::Required);
+    let server = Mount::new().into_server(Profile::Route, &chain, &key, &ca, true);
     let shown = format!("{server:?}");
     assert!(shown.contains("route-key.pem"), "{shown}");
     assert!(!shown.to_lowercase().contains("begin"), "{shown}");
@@ -398,7 +411,7 @@ proptest! {
             public_key: key.public_key(),
         };
         let chain = ca.issue(&request, OffsetDateTime::now_utc()).unwrap().chain_pem;
-        let server = Mount::new().into_server(Profile::Route, &chain, &key, &ca, ClientAuth::Required);
+        let server = Mount::new().into_server(Profile::Route, &chain, &key, &ca, true);
         let client = Mount::new().into_client(Profile::Route, &chain, &key, &ca);
         for name in &granted {
             let shown = handshake(client.current(), server.current(), name);

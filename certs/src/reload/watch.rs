@@ -1,7 +1,7 @@
 //! Finds out that files may have changed: directory events where the system gives them, and a look
 //! every few seconds in any case.
 
-use std::{collections::BTreeSet, error::Error, path::PathBuf, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, path::PathBuf, sync::Arc, time::Duration};
 
 use notify::{
     EventKind, RecommendedWatcher, RecursiveMode, Watcher,
@@ -11,6 +11,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use super::{ReloadError, Reloaded};
+use crate::causes;
 
 /// Time between two looks when no event arrives; the bound on how stale a configuration can be.
 const POLL: Duration = Duration::from_secs(5);
@@ -18,14 +19,16 @@ const POLL: Duration = Duration::from_secs(5);
 const SETTLE: Duration = Duration::from_millis(20);
 
 /// Calls `reload` on every sign of change until `token` is cancelled. A failure is logged once, and
-/// again when it becomes a different one.
-pub(super) async fn watch<F>(paths: Vec<PathBuf>, token: CancellationToken, reload: F)
+/// again when it becomes a different one. `paths` are asked for again at every look.
+pub(super) async fn watch<P, F>(paths: P, token: CancellationToken, reload: F)
 where
+    P: Fn() -> Vec<PathBuf>,
     F: Fn() -> Result<Reloaded, ReloadError> + Send + Sync + 'static,
 {
     let reload = Arc::new(reload);
     let changed = Arc::new(Notify::new());
-    let _watcher = directory_events(&paths, &changed);
+    let mut watched = directories(&paths());
+    let mut _watcher = directory_events(&watched, &changed);
     // The files may have changed between their first reading and the start of the watch.
     changed.notify_one();
     let mut last_failure = String::new();
@@ -34,6 +37,11 @@ where
             () = token.cancelled() => return,
             () = changed.notified() => tokio::time::sleep(SETTLE).await,
             () = tokio::time::sleep(POLL) => {}
+        }
+        let directories = directories(&paths());
+        if directories != watched {
+            _watcher = directory_events(&directories, &changed);
+            watched = directories;
         }
         let look = Arc::clone(&reload);
         // Reading and parsing is blocking work of perhaps a millisecond, too long for a data path.
@@ -55,7 +63,7 @@ where
                 }
             }
             Err(error) => {
-                let text = chain(&error);
+                let text = causes::one_line(&error);
                 if text != last_failure {
                     tracing::warn!(
                         error = text,
@@ -72,8 +80,20 @@ fn is_reading(event: EventKind) -> bool {
     event.is_access() && event != EventKind::Access(AccessKind::Close(AccessMode::Write))
 }
 
-/// Watches the directories of `paths`. Without inotify there is polling only, which is said.
-fn directory_events(paths: &[PathBuf], changed: &Arc<Notify>) -> Option<RecommendedWatcher> {
+fn directories(paths: &[PathBuf]) -> BTreeSet<PathBuf> {
+    let directory = |path: &PathBuf| match path.parent()? {
+        // Of a bare file name.
+        parent if parent.as_os_str().is_empty() => Some(PathBuf::from(".")),
+        parent => Some(parent.to_owned()),
+    };
+    paths.iter().filter_map(directory).collect()
+}
+
+/// Watches `directories`. Without inotify there is polling only, which is said.
+fn directory_events(
+    directories: &BTreeSet<PathBuf>,
+    changed: &Arc<Notify>,
+) -> Option<RecommendedWatcher> {
     let notify = Arc::clone(changed);
     let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
         // Our own reading makes events too; answering those would never end.
@@ -88,7 +108,6 @@ fn directory_events(paths: &[PathBuf], changed: &Arc<Notify>) -> Option<Recommen
             return None;
         }
     };
-    let directories: BTreeSet<_> = paths.iter().filter_map(|path| path.parent()).collect();
     for directory in directories {
         if let Err(error) = watcher.watch(directory, RecursiveMode::NonRecursive) {
             tracing::warn!(directory = %directory.display(), %error,
@@ -96,15 +115,4 @@ fn directory_events(paths: &[PathBuf], changed: &Arc<Notify>) -> Option<Recommen
         }
     }
     Some(watcher)
-}
-
-fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }

@@ -8,6 +8,7 @@ use std::{fs, io, path::PathBuf, sync::Arc, time::Duration};
 use axum::body::Body;
 use certs::{
     csr::Csr, inspect::CertificateInfo, key::PrivateKey, profile::Profile, reload::ClientTls,
+    settings::TlsSettings,
 };
 use hyper::{
     Method, Request, StatusCode, Uri,
@@ -172,7 +173,8 @@ impl HttpIssuer {
 
     async fn ask(&self, profile: Profile, key: &PrivateKey) -> Result<Granted, IssueError> {
         let request = self.request(profile, key)?;
-        let tls = ClientTls::without_certificate(self.ca.clone()).map_err(IssueError::Trust)?;
+        let tls =
+            ClientTls::load(TlsSettings::trusting(self.ca.clone())).map_err(IssueError::Trust)?;
         let exchange = timeout(EXCHANGE, self.exchange(request, tls.current()));
         let (status, body) = exchange.await.map_err(|_| IssueError::TimedOut {
             host: self.authority().to_owned(),

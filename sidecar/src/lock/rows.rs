@@ -3,10 +3,10 @@
 use std::{collections::BTreeMap, env, future::Future, path::PathBuf, time::Duration};
 
 use broker_store::{StoreError, postgres::Source, watch::LockObserver};
+use certs::causes::one_line;
 use tokio::time::timeout;
 
 use super::{Rows, judge::Row, source::SqlSource};
-use crate::error_chain;
 
 /// For connecting and logging in.
 const CONNECT: Duration = Duration::from_secs(5);
@@ -31,9 +31,9 @@ impl DatabaseRows {
     }
 
     async fn connect(&self) -> Result<LockObserver, String> {
-        let source = SqlSource::read(&self.config).map_err(|error| error_chain(&error))?;
+        let source = SqlSource::read(&self.config).map_err(|error| one_line(&error))?;
         let source =
-            Source::parse(source.expose(), &environment()).map_err(|error| error_chain(&error))?;
+            Source::parse(source.expose(), &environment()).map_err(|error| one_line(&error))?;
         bounded(CONNECT, LockObserver::connect(&source)).await
     }
 }
@@ -59,7 +59,7 @@ async fn bounded<T>(
     work: impl Future<Output = Result<T, StoreError>>,
 ) -> Result<T, String> {
     match timeout(limit, work).await {
-        Ok(outcome) => outcome.map_err(|error| error_chain(&error)),
+        Ok(outcome) => outcome.map_err(|error| one_line(&error)),
         Err(_) => Err(format!("the database did not answer in {limit:?}")),
     }
 }

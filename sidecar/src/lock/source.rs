@@ -100,7 +100,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("secret.conf");
         fs::write(&path, text).unwrap();
-        SqlSource::read(&path).map_err(|error| crate::error_chain(&error))
+        SqlSource::read(&path).map_err(|error| certs::causes::one_line(&error))
     }
 
     #[test]

@@ -23,7 +23,7 @@ use certs::{
     key::{PrivateKey, PublicKey},
     leaf::LeafRequest,
     profile::Profile,
-    reload::{ClientAuth, ServerTls, TlsFiles},
+    reload::{ServerTls, TlsFiles},
 };
 use deploy_runtime::{Limits, tls_serve};
 use serde_json::{Value, json};
@@ -110,7 +110,7 @@ async fn start_issuer(dir: &Path) -> (Arc<TestIssuer>, SocketAddr) {
     )
     .unwrap();
     fs::write(&files.key, key.to_pem().as_bytes()).unwrap();
-    let tls = ServerTls::load(files, ClientAuth::None).unwrap();
+    let tls = ServerTls::load(files.server()).unwrap();
 
     let routes =
         Router::new()

@@ -101,7 +101,7 @@ async fn kill_at_any_moment_leaves_a_whole_generation() {
         child.kill().unwrap();
         child.wait().unwrap();
         let files = TlsFiles::in_dir(&dir, Profile::Client);
-        let leaf = ClientTls::with_certificate(files).unwrap().leaf().unwrap();
+        let leaf = ClientTls::load(files.client()).unwrap().leaf().unwrap();
         assert_eq!(leaf.serial_hex, read_meta(&dir).unwrap().serial);
     }
 }

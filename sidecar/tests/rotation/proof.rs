@@ -5,7 +5,7 @@ use std::{path::Path, sync::Arc, time::Duration};
 use crate::support::{Running, eventually, http, nats_like_server, next_serial, shows};
 use certs::{
     profile::Profile,
-    reload::{ClientAuth, ServerTls, TlsFiles},
+    reload::{ServerTls, TlsFiles},
 };
 use deploy_runtime::admin::AdminServer;
 use prometheus::Registry;
@@ -52,7 +52,7 @@ async fn provide(root: &Path) {
 
 fn server_tls(root: &Path) -> Arc<ServerTls> {
     let files = TlsFiles::in_dir(&root.join("server"), Profile::Server);
-    Arc::new(ServerTls::load(files, ClientAuth::Required).unwrap())
+    Arc::new(ServerTls::load(files.verifying_server()).unwrap())
 }
 
 #[tokio::test]

@@ -13,7 +13,8 @@ use certs::{
     key::PrivateKey,
     leaf::LeafRequest,
     profile::Profile,
-    reload::{ClientAuth, ClientTls, ServerTls, TlsFiles},
+    reload::{ClientTls, ServerTls, TlsFiles},
+    settings::TlsSettings,
 };
 use rustls::{ClientConfig, ClientConnection, StreamOwned, pki_types::ServerName};
 use time::OffsetDateTime;
@@ -58,13 +59,18 @@ impl Pki {
         files
     }
 
-    fn server(&self, client_auth: ClientAuth) -> (Server, Arc<ServerTls>) {
+    fn server(&self, verify: bool) -> (Server, Arc<ServerTls>) {
         let files = self.issue(Profile::Server);
-        let tls = Arc::new(ServerTls::load(files, client_auth).unwrap());
+        let settings = if verify {
+            files.verifying_server()
+        } else {
+            files.server()
+        };
+        let tls = Arc::new(ServerTls::load(settings).unwrap());
         let current = Arc::clone(&tls);
         let server = Server::with_services(
             |config| {
-                config.tls_verify = client_auth == ClientAuth::Required;
+                config.tls_verify = verify;
                 config.tls_timeout = PATIENCE;
             },
             Some(Arc::new(move || current.current())),
@@ -74,14 +80,15 @@ impl Pki {
     }
 
     fn known_client(&self) -> Arc<ClientConfig> {
-        ClientTls::with_certificate(self.issue(Profile::Client))
+        ClientTls::load(self.issue(Profile::Client).client())
             .unwrap()
             .current()
     }
 
     fn anonymous_client(&self) -> Arc<ClientConfig> {
         let files = TlsFiles::in_dir(self.dir.path(), Profile::Server);
-        ClientTls::without_certificate(files.ca).unwrap().current()
+        let settings = TlsSettings::trusting(files.ca);
+        ClientTls::load(settings).unwrap().current()
     }
 }
 
@@ -112,7 +119,7 @@ const CONNECT: &str = "CONNECT {\"verbose\":false,\"pedantic\":false}\r\n";
 #[test]
 fn clients_with_a_certificate_are_served() {
     let pki = Pki::new();
-    let (server, _) = pki.server(ClientAuth::Required);
+    let (server, _) = pki.server(true);
     let mut clients: Vec<_> = (0..2)
         .map(|_| upgrade(&server, pki.known_client()))
         .collect();
@@ -129,8 +136,8 @@ fn clients_with_a_certificate_are_served() {
 #[test]
 fn info_tells_whether_a_certificate_is_wanted() {
     let pki = Pki::new();
-    let (asks, _) = pki.server(ClientAuth::Required);
-    let (does_not, _) = pki.server(ClientAuth::None);
+    let (asks, _) = pki.server(true);
+    let (does_not, _) = pki.server(false);
     assert!(
         asks.accept()
             .info
@@ -142,7 +149,7 @@ fn info_tells_whether_a_certificate_is_wanted() {
 #[test]
 fn clients_without_a_certificate_are_refused_where_one_is_wanted() {
     let pki = Pki::new();
-    let (server, _) = pki.server(ClientAuth::Required);
+    let (server, _) = pki.server(true);
     for _ in 0..50 {
         let mut client = upgrade(&server, pki.anonymous_client());
         // The server's word comes after the client's side of the handshake has ended.
@@ -157,11 +164,11 @@ fn clients_without_a_certificate_are_refused_where_one_is_wanted() {
 #[test]
 fn clients_of_another_authority_are_refused() {
     let (pki, stranger) = (Pki::new(), Pki::new());
-    let (server, _) = pki.server(ClientAuth::Required);
+    let (server, _) = pki.server(true);
     let config = {
         let mut files = stranger.issue(Profile::Client);
         files.ca = TlsFiles::in_dir(pki.dir.path(), Profile::Server).ca;
-        ClientTls::with_certificate(files).unwrap().current()
+        ClientTls::load(files.client()).unwrap().current()
     };
     let mut client = upgrade(&server, config);
     let refused = write!(client, "{CONNECT}PING\r\n").and_then(|()| client.read(&mut [0]));
@@ -171,7 +178,7 @@ fn clients_of_another_authority_are_refused() {
 #[test]
 fn large_bodies_pass_in_both_directions_at_once() {
     let pki = Pki::new();
-    let (server, _) = pki.server(ClientAuth::None);
+    let (server, _) = pki.server(false);
     let mut subscriber = upgrade(&server, pki.anonymous_client());
     write!(subscriber, "{CONNECT}SUB a 1\r\nPING\r\n").unwrap();
     expect(&mut subscriber, "PONG\r\n");
@@ -200,7 +207,7 @@ fn large_bodies_pass_in_both_directions_at_once() {
 #[test]
 fn an_orderly_end_is_announced_under_tls() {
     let pki = Pki::new();
-    let (server, _) = pki.server(ClientAuth::None);
+    let (server, _) = pki.server(false);
     let mut client = upgrade(&server, pki.anonymous_client());
     write!(client, "{CONNECT}NONSENSE\r\n").unwrap();
     let mut rest = String::new();
@@ -212,7 +219,7 @@ fn an_orderly_end_is_announced_under_tls() {
 #[test]
 fn going_on_in_clear_is_refused() {
     let pki = Pki::new();
-    let (server, _) = pki.server(ClientAuth::None);
+    let (server, _) = pki.server(false);
     let mut client = server.accept();
     client.send("CONNECT {}\r\nPING\r\n");
     let mut rest = Vec::new();
@@ -233,7 +240,7 @@ fn going_on_in_clear_is_refused() {
 #[test]
 fn who_does_not_begin_a_handshake_is_closed_in_time() {
     let pki = Pki::new();
-    let tls = Arc::new(ServerTls::load(pki.issue(Profile::Server), ClientAuth::None).unwrap());
+    let tls = Arc::new(ServerTls::load(pki.issue(Profile::Server).server()).unwrap());
     let server = Server::with_services(
         |config| config.tls_timeout = Duration::from_millis(100),
         Some(Arc::new(move || tls.current())),
@@ -255,7 +262,7 @@ fn who_does_not_begin_a_handshake_is_closed_in_time() {
 #[test]
 fn a_renewed_certificate_counts_from_the_next_handshake_on() {
     let pki = Pki::new();
-    let (server, tls) = pki.server(ClientAuth::None);
+    let (server, tls) = pki.server(false);
     let shown = |stream: &mut StreamOwned<ClientConnection, TcpStream>| {
         write!(stream, "{CONNECT}PING\r\n").unwrap();
         expect(stream, "PONG\r\n");
