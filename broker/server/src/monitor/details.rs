@@ -1,7 +1,13 @@
 //! What monitoring asks of the NATS server itself: raw facts about connections, routes, subscriptions
 //! and accounts. Sorting, filtering and paging are monitoring's own business.
 
-use std::{fmt, net::IpAddr, time::Duration, time::SystemTime};
+#![allow(dead_code, reason = "for the workers, which are being rebuilt")]
+
+use std::{
+    fmt,
+    net::IpAddr,
+    time::{Duration, SystemTime},
+};
 
 use broker_core::auth::settings::SubjectRules;
 use futures_util::future::BoxFuture;
