@@ -2,9 +2,10 @@
 //! scripts wait for the ready lines. Word for word those of nats-server (`server/server.go`) and of
 //! nats-streaming-server (`server/server.go`), whose lines start with `STREAM: `.
 
-use std::net::SocketAddr;
+use std::{fmt, net::SocketAddr};
 
-use tracing::{info, warn};
+use deploy_runtime::ProcessSignal;
+use tracing::{error, info, warn};
 
 use crate::config::{Config, FileRead, StoreLimits};
 
@@ -13,7 +14,14 @@ const STARTING_STREAMING: &str = "Starting nats-streaming-server";
 const LISTENING: &str = "Listening for client connections on";
 const TLS_REQUIRED: &str = "TLS required for client connections";
 const MONITORING: &str = "Starting http monitor on";
+const MONITORING_TLS: &str = "Starting https monitor on";
 const NATS_READY: &str = "Server is ready";
+const CLUSTER_NAME: &str = "Cluster name is";
+const ROUTES_LISTENING: &str = "Listening for route connections on";
+const LAME_DUCK: &str = "Entering lame duck mode, stop accepting new clients";
+const CLOSING_CLIENTS: &str = "Closing existing clients";
+const RELOADED: &str = "Reloaded server configuration";
+const RELOAD_FAILED: &str = "Failed to reload server configuration:";
 const SHUTTING_DOWN: &str = "Initiating Shutdown...";
 const EXITING: &str = "Server Exiting..";
 const RECOVERING: &str = "Recovering the state...";
@@ -37,10 +45,12 @@ macro_rules! streaming {
 
 /// First lines of the log, and what the configuration has to say.
 pub(crate) fn starting(config: &Config, streaming_id: &str) {
-    let version = env!("CARGO_PKG_VERSION");
-    let cluster_id = &config.streaming.cluster_id;
-    streaming!("{STARTING_STREAMING}[{cluster_id}] version {version}");
-    streaming!("ServerID: {streaming_id}");
+    if config.streaming_enabled {
+        let version = env!("CARGO_PKG_VERSION");
+        let cluster_id = &config.streaming.cluster_id;
+        streaming!("{STARTING_STREAMING}[{cluster_id}] version {version}");
+        streaming!("ServerID: {streaming_id}");
+    }
     for FileRead { path, sha256 } in &config.files {
         nats!("Using configuration file: {path} (sha256:{sha256})");
     }
@@ -53,6 +63,8 @@ pub(crate) fn starting(config: &Config, streaming_id: &str) {
 pub(crate) fn nats_starting(nats_version: &str, server_name: &str, server_id: &str) {
     nats!("{STARTING_NATS}");
     nats!("  Version:  {nats_version}");
+    // What the reference shows when it does not know its commit; parsers expect the line.
+    nats!("  Git:      [not set]");
     nats!("  Name:     {server_name}");
     nats!("  ID:       {server_id}");
 }
@@ -68,6 +80,17 @@ pub(crate) fn listening(address: SocketAddr, tls: bool) {
 /// HTTP monitoring answers.
 pub(crate) fn monitoring(address: SocketAddr) {
     nats!("{MONITORING} {address}");
+}
+
+/// HTTP monitoring answers, over TLS.
+pub(crate) fn monitoring_tls(address: SocketAddr) {
+    nats!("{MONITORING_TLS} {address}");
+}
+
+/// Other servers can connect.
+pub(crate) fn routes_listening(cluster_name: &str, address: SocketAddr) {
+    nats!("{CLUSTER_NAME} {cluster_name}");
+    nats!("{ROUTES_LISTENING} {address}");
 }
 
 /// Metrics answer. Ours, not the reference's.
@@ -114,6 +137,49 @@ pub(crate) fn ready(kind: &str) {
 /// Streaming stops serving.
 pub(crate) fn streaming_shutdown() {
     streaming!("{STREAMING_SHUTDOWN}");
+}
+
+/// A signal has come.
+pub(crate) fn trapped(signal: ProcessSignal) {
+    nats!("Trapped {:?} signal", signal.to_string());
+}
+
+/// No more clients are taken in, and those that are there will be sent away.
+pub(crate) fn lame_duck() {
+    nats!("{LAME_DUCK}");
+}
+
+/// The grace period of lame duck mode is over.
+pub(crate) fn closing_clients() {
+    nats!("{CLOSING_CLIENTS}");
+}
+
+/// One setting has another value after a reload; no secrets. `change` is `key = value`.
+pub(crate) fn reloaded_setting(change: &str) {
+    nats!("Reloaded: {change}");
+}
+
+/// A reload has come to its end. None: there is no file.
+pub(crate) fn reloaded(sha256: Option<&str>) {
+    match sha256 {
+        Some(sha256) => nats!("{RELOADED} (sha256:{sha256})"),
+        None => nats!("{RELOADED}"),
+    }
+}
+
+/// A reload has changed nothing.
+pub(crate) fn reload_failed(reason: &dyn fmt::Display) {
+    error!(target: NATS, "{RELOAD_FAILED} {reason}");
+}
+
+/// Something went wrong that the server lives on with.
+pub(crate) fn error(error: &anyhow::Error) {
+    error!(target: NATS, "{error:#}");
+}
+
+/// Why the server ends: the last line of the log of one that fails.
+pub(crate) fn fatal(error: &anyhow::Error) {
+    error!(target: deploy_runtime::FATAL, "{error:#}");
 }
 
 /// The NATS server stops serving.
@@ -185,12 +251,21 @@ mod tests {
             nats_starting("2.9.24", "n1", "NID");
             listening("0.0.0.0:4222".parse().unwrap(), true);
             monitoring("0.0.0.0:8222".parse().unwrap());
+            monitoring_tls("0.0.0.0:8443".parse().unwrap());
             nats_ready();
+            routes_listening("c1", "[::]:6222".parse().unwrap());
             recovering();
             recovered(None);
             recovered(Some(3));
             limits(&config.streaming.limits);
             ready("SQL");
+            trapped(ProcessSignal::Hangup);
+            reloaded_setting("debug = true");
+            reloaded(Some("abc"));
+            reload_failed(&"config reload not supported for Port: old=4222, new=4333");
+            trapped(ProcessSignal::User2);
+            lame_duck();
+            closing_clients();
             streaming_shutdown();
             shutting_down();
             exiting();
@@ -205,12 +280,16 @@ STREAM: Starting nats-streaming-server[test-cluster] version {version}
 STREAM: ServerID: SID
 Starting nats-server
   Version:  2.9.24
+  Git:      [not set]
   Name:     n1
   ID:       NID
 Listening for client connections on 0.0.0.0:4222
 TLS required for client connections
 Starting http monitor on 0.0.0.0:8222
+Starting https monitor on 0.0.0.0:8443
 Server is ready
+Cluster name is c1
+Listening for route connections on [::]:6222
 STREAM: Recovering the state...
 STREAM: No recovered state
 STREAM: Recovered 3 channel(s)
@@ -225,6 +304,13 @@ STREAM:   Inactivity   :     unlimited *
 STREAM: ----------------------------------
 STREAM: Message store is SQL
 STREAM: Streaming Server is ready
+Trapped \"hangup\" signal
+Reloaded: debug = true
+Reloaded server configuration (sha256:abc)
+Failed to reload server configuration: config reload not supported for Port: old=4222, new=4333
+Trapped \"user defined signal 2\" signal
+Entering lame duck mode, stop accepting new clients
+Closing existing clients
 STREAM: Shutting down.
 Initiating Shutdown...
 Server Exiting.."

@@ -4,11 +4,12 @@
 //! messages. A stop goes from the inside out: the engine flushes and gives the store back, then the
 //! core flushes and closes connections, then monitoring ends.
 
-use std::{net::SocketAddr, process::ExitCode, rc::Rc, sync::Arc};
+use std::{process::ExitCode, rc::Rc, sync::Arc};
 
 use anyhow::Context;
 use broker_core::streaming::EngineConfig;
 use certs::reload::ServerTls;
+use deploy_runtime::NatsLog;
 use futures_util::FutureExt;
 use tokio::{
     net::TcpListener,
@@ -24,7 +25,8 @@ use crate::{
     launch::{Core, MakeInternal, NATS_VERSION, TlsHandle},
     metrics,
     monitor::{Facts, Identity, Monitor},
-    process_files::{self, OwnedFile},
+    process_files::{self, Listeners, Listening, ProcessFiles},
+    signals::{self, Order, Orders},
     streaming::{BrokerFigures, Ownership, QueryDesk, Shared, StreamingService, query, supervise},
 };
 
@@ -45,8 +47,11 @@ pub fn run() -> ExitCode {
             eprintln!("{text}");
             return ExitCode::SUCCESS;
         }
-        Ok(Command::Signal(_)) => {
-            return failed(&anyhow::anyhow!("signals cannot be sent yet: use kill"));
+        Ok(Command::Signal(request)) => {
+            return match signals::send(&request) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(error) => failed(&error.into()),
+            };
         }
         Err(error) => return failed(&error.into()),
     };
@@ -62,15 +67,34 @@ fn failed(error: &anyhow::Error) -> ExitCode {
 }
 
 fn start(config: Config) -> anyhow::Result<()> {
-    if let Some(path) = &config.log.file {
-        process_files::log_to(path)?;
-    }
-    deploy_runtime::init_logging(deploy_runtime::LogFormat::Nats, &config.log.filter())?;
+    let log = NatsLog::install(&process_files::log_settings(&config.log))?;
+    let has_log_file = config.log.file.is_some();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .context("starting the runtime")?;
-    runtime.block_on(serve(config))
+    let outcome = runtime.block_on(serve(config, log));
+    if let Err(error) = &outcome
+        && has_log_file
+    {
+        // Whoever reads the log does not see what goes to standard error.
+        banner::fatal(error);
+    }
+    outcome
+}
+
+/// For as long as the process lives, so that a second request to stop is heard during the first.
+async fn obey(mut orders: Orders, stop: CancellationToken) {
+    loop {
+        match orders.next().await {
+            Order::Stop => stop.cancel(),
+            Order::Reload => banner::reload_failed(&"this server reads it at start only"),
+            Order::LameDuck => {
+                banner::lame_duck();
+                stop.cancel();
+            }
+        }
+    }
 }
 
 /// The streaming side as the main thread sees it.
@@ -82,8 +106,9 @@ struct Streaming {
     ended: oneshot::Receiver<anyhow::Result<()>>,
 }
 
-async fn serve(config: Config) -> anyhow::Result<()> {
-    let stop = deploy_runtime::shutdown_on_signals()?;
+async fn serve(config: Config, log: NatsLog) -> anyhow::Result<()> {
+    let stop = CancellationToken::new();
+    tokio::spawn(obey(Orders::listen(log)?, stop.clone()));
     // The core outlives the engine, so that last answers still leave.
     let core_stop = CancellationToken::new();
     let tasks = TaskTracker::new();
@@ -115,7 +140,18 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     core.accepting().await?;
     banner::listening(core.address(), config.client.tls.is_some());
 
-    let _files = leave_files(&config, &core, identity.monitor)?;
+    let listeners = Listeners {
+        nats: Some(Listening {
+            address: core.address(),
+            tls: config.client.tls.is_some(),
+        }),
+        monitoring: identity.monitor.map(|address| Listening {
+            address,
+            tls: config.monitor_tls,
+        }),
+        cluster: None,
+    };
+    let _files = ProcessFiles::leave(&config.process_files, &listeners)?;
     let figures = BrokerFigures {
         stats: core.stats(),
         query,
@@ -249,19 +285,6 @@ impl Pages {
         }
         Ok(())
     }
-}
-
-/// Pid and ports files, where they are asked for; they go with the value.
-fn leave_files(
-    config: &Config,
-    core: &Core,
-    monitor: Option<SocketAddr>,
-) -> anyhow::Result<Vec<OwnedFile>> {
-    let files = &config.process_files;
-    let pid = files.pid_file.as_deref().map(process_files::write_pid);
-    let ports = files.ports_file_dir.as_deref();
-    let ports = ports.map(|dir| process_files::write_ports(dir, core.address(), monitor));
-    pid.into_iter().chain(ports).collect()
 }
 
 async fn listen(bind: Option<&Bind>) -> anyhow::Result<Option<TcpListener>> {
