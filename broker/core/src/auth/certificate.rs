@@ -234,4 +234,4 @@ fn write_pair(text: &mut String, kind: &str, value: &str) {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

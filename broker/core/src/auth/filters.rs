@@ -232,3 +232,6 @@ impl Node {
         }
     }
 }
+
+#[cfg(test)]
+pub(super) mod tests;

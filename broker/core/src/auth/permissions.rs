@@ -211,3 +211,6 @@ impl PartialEq for Permissions {
 }
 
 impl Eq for Permissions {}
+
+#[cfg(test)]
+mod tests;

@@ -51,6 +51,9 @@ pub struct AuthSettings {
     /// Accounts declared; [`GLOBAL_ACCOUNT`] and [`SYSTEM_ACCOUNT`] exist without.
     pub accounts: Vec<String>,
     pub system_account: Option<String>,
+    /// There is an `authorization` block, whatever it says. Without one, users of the system account
+    /// alone leave the broker open to everybody else.
+    pub authorization_block: bool,
     /// Whose rights those get who show no credentials.
     pub no_auth_user: Option<String>,
     /// Users are found by the names in the client's certificate (`verify_and_map`).
