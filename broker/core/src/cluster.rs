@@ -1,3 +1,6 @@
 //! The mesh of servers that routes make.
 
+pub mod interest;
+pub mod login;
+pub mod mesh;
 pub mod settings;
