@@ -249,7 +249,88 @@ fn meaning<T>(names: Names<T>, name: &str) -> Result<&'static Meaning<T>, &'stat
             names
                 .iter()
                 .map(|(known, _)| *known)
-                .min_by_key(|known| strsim::damerau_levenshtein(&known.to_uppercase(), &upper))
+                .min_by_key(|known| {
+                    let known = known.to_uppercase();
+                    let distance = strsim::damerau_levenshtein(&known, &upper);
+                    (!known.contains(&upper), distance)
+                })
                 .expect("there are names")
         })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(suites: &[&str], curves: &[&str], insecure: bool) -> Result<Vec<String>, String> {
+        let owned = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+        let settings = TlsSettings {
+            cipher_suites: owned(suites),
+            curve_preferences: owned(curves),
+            allow_insecure_cipher_suites: insecure,
+            ..TlsSettings::default()
+        };
+        settings
+            .check_algorithms()
+            .map_err(|error| error.to_string())
+    }
+
+    const GOOD: &str = "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256";
+    const CBC: &str = "TLS_ECDHE_RSA_WITH_AES_128_CBC_SHA";
+    const STATIC_RSA: &str = "TLS_RSA_WITH_AES_128_GCM_SHA256";
+
+    #[test]
+    fn names_without_effect_are_told_while_one_has_some() {
+        assert_eq!(check(&[], &[], false), Ok(vec![]));
+        assert_eq!(check(&[GOOD, CBC], &["CurveP521", "X25519"], false), {
+            Ok(vec![CBC.to_owned(), "CurveP521".to_owned()])
+        });
+        let error = check(&[CBC], &[], false).unwrap_err();
+        assert!(error.contains(CBC), "{error}");
+        let error = check(&[], &["CurveP521"], false).unwrap_err();
+        assert!(error.contains("CurveP521"), "{error}");
+    }
+
+    #[test]
+    fn insecure_names_need_their_permission_and_stay_without_effect() {
+        let error = check(&[GOOD, STATIC_RSA], &[], false).unwrap_err();
+        assert!(
+            error.contains(STATIC_RSA) && !error.contains(GOOD),
+            "{error}"
+        );
+        assert_eq!(
+            check(&[GOOD, STATIC_RSA], &[], true),
+            Ok(vec![STATIC_RSA.to_owned()])
+        );
+        let error = check(&[STATIC_RSA], &[], true).unwrap_err();
+        assert!(error.contains(STATIC_RSA), "{error}");
+    }
+
+    #[test]
+    fn unknown_names_are_refused_with_the_nearest() {
+        for (suite, nearest) in [
+            ("TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA265", GOOD),
+            ("tls_aes_128_gcm_sha256", "TLS_AES_128_GCM_SHA256"),
+        ] {
+            let error = check(&[suite], &[], true).unwrap_err();
+            assert!(error.contains(suite) && error.contains(nearest), "{error}");
+        }
+        let error = check(&[], &["P256"], false).unwrap_err();
+        assert!(error.contains("CurveP256"), "{error}");
+    }
+
+    #[test]
+    fn every_suite_of_the_provider_has_its_name() {
+        let named: Vec<_> = SUITES
+            .iter()
+            .filter_map(|(_, meaning)| match meaning {
+                Meaning::Offered(suite) => Some(*suite),
+                Meaning::Unsupported | Meaning::Insecure => None,
+            })
+            .collect();
+        for suite in &provider().cipher_suites {
+            assert!(named.contains(suite), "{suite:?}");
+        }
+        assert_eq!(named.len(), provider().cipher_suites.len());
+    }
 }

@@ -9,6 +9,10 @@ use rustls::{
     version::{TLS12, TLS13},
 };
 
+mod keys;
+mod settings;
+mod tickets;
+
 use super::{files::Contents, *};
 use crate::{
     authority::{Authority, AuthorityParams},
@@ -108,16 +112,16 @@ fn grant(authority: &Authority, profile: Profile, key: &PrivateKey) -> (String, 
     (issued.chain_pem, issued.serial_hex)
 }
 
-/// Shakes hands and gives back the serial that the server showed.
-fn handshake(
+/// Shakes hands, and lets the client read what comes after it, tickets.
+fn connect(
     client: Arc<ClientConfig>,
     server: Arc<ServerConfig>,
     name: &str,
-) -> Result<(String, ProtocolVersion), rustls::Error> {
+) -> Result<(ClientConnection, ServerConnection), rustls::Error> {
     let name = ServerName::try_from(name.to_owned()).unwrap();
     let mut client = ClientConnection::new(client, name).unwrap();
     let mut server = ServerConnection::new(server).unwrap();
-    while client.is_handshaking() || server.is_handshaking() {
+    while client.is_handshaking() || server.is_handshaking() || server.wants_write() {
         let mut wire = Vec::new();
         client.write_tls(&mut wire).unwrap();
         server.read_tls(&mut wire.as_slice()).unwrap();
@@ -127,6 +131,16 @@ fn handshake(
         client.read_tls(&mut wire.as_slice()).unwrap();
         client.process_new_packets()?;
     }
+    Ok((client, server))
+}
+
+/// Shakes hands and gives back the serial that the server showed.
+fn handshake(
+    client: Arc<ClientConfig>,
+    server: Arc<ServerConfig>,
+    name: &str,
+) -> Result<(String, ProtocolVersion), rustls::Error> {
+    let (client, _) = connect(client, server, name)?;
     let shown = CertificateInfo::from_der(&client.peer_certificates().unwrap()[0]).unwrap();
     Ok((shown.serial_hex, client.protocol_version().unwrap()))
 }
