@@ -1,0 +1,219 @@
+//! Documents of the NATS server: those of the broker have the members of nats-server's, in the same
+//! order and of the same kinds, and the same answers to requests that are wrong.
+
+use std::{path::Path, process::Command, time::Duration};
+
+use tests::{ports, process::Process, programs, wire::Wire};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+};
+
+/// For a start, on a busy machine.
+const START: Duration = Duration::from_secs(30);
+
+/// Configuration of both servers.
+const CONFIG: &str = r#"
+server_name: one
+max_payload: 64KB
+write_deadline: "3s"
+"#;
+
+/// Documents that need no more than counters.
+const DOCUMENTS: [&str; 6] = [
+    "/varz",
+    "/healthz",
+    "/healthz?js-enabled-only=1",
+    "/gatewayz",
+    "/leafz",
+    "/jsz",
+];
+
+/// Requests that are answered alike to the last letter.
+const REFUSED: [&str; 6] = [
+    "/nothing",
+    "/varz/",
+    "/healthz/x",
+    "/healthz?js-enabled-only=x",
+    "/gatewayz?accs=x",
+    "/leafz?subs=x",
+];
+
+/// Members of the reference that the broker has not, for what they tell of is JetStream.
+const WITHOUT: [&str; 1] = [".feature_flags"];
+
+/// A server with its HTTP port.
+#[derive(Debug)]
+pub(crate) struct Server {
+    pub(crate) port: u16,
+    pub(crate) monitor: u16,
+    _process: Process,
+}
+
+impl Server {
+    async fn start(program: &Path, ready: &str, dir: &Path, config: &str) -> Self {
+        let name = program.file_name().unwrap().display().to_string();
+        let file = dir.join(format!("{name}.conf"));
+        std::fs::write(&file, config).unwrap();
+        let (port, monitor) = (ports::free(), ports::free());
+        let mut command = Command::new(program);
+        command
+            .args(["-a", "127.0.0.1", "-p", &port.to_string()])
+            .args(["-m", &monitor.to_string(), "-c"])
+            .arg(&file);
+        let log = dir.join(format!("{name}.log"));
+        let mut process = Process::start(&name, &mut command, &log).unwrap();
+        process.writes(ready, START).await.unwrap();
+        Self {
+            port,
+            monitor,
+            _process: process,
+        }
+    }
+
+    /// nats-server and the broker with the same configuration.
+    pub(crate) async fn both(dir: &Path, config: &str) -> [Self; 2] {
+        let reference = programs::tool("nats-server").unwrap();
+        let broker = programs::ours("stanchion-broker").unwrap();
+        [
+            Self::start(&reference, "Server is ready", dir, config).await,
+            Self::start(&broker, "Streaming Server is ready", dir, config).await,
+        ]
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> Answer {
+        let mut stream = TcpStream::connect(("127.0.0.1", self.monitor))
+            .await
+            .unwrap();
+        // With 1.0 the end of the connection is the end of the body.
+        let request = format!("GET {path} HTTP/1.0\r\nHost: localhost\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut text = String::new();
+        stream.read_to_string(&mut text).await.unwrap();
+        let (head, body) = text.split_once("\r\n\r\n").unwrap();
+        Answer::new(head, body)
+    }
+}
+
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    content_type: Option<String>,
+    /// `Access-Control-Allow-Origin`.
+    origin: Option<String>,
+    pub(crate) body: String,
+}
+
+impl Answer {
+    fn new(head: &str, body: &str) -> Self {
+        let header = |name: &str| {
+            let mut lines = head.lines().filter_map(|line| line.split_once(": "));
+            let found = lines.find(|(given, _)| given.eq_ignore_ascii_case(name));
+            found.map(|(_, value)| value.to_owned())
+        };
+        Self {
+            status: head.split(' ').nth(1).unwrap().parse().unwrap(),
+            content_type: header("content-type"),
+            origin: header("access-control-allow-origin"),
+            body: body.to_owned(),
+        }
+    }
+
+    /// Everything but the body.
+    fn head(&self) -> String {
+        format!("{} {:?} {:?}", self.status, self.content_type, self.origin)
+    }
+}
+
+/// Members of a document in the order written, each with its place and the kind of its value. Of
+/// the entries of a list every member counts once.
+pub(crate) fn outline(body: &str) -> Vec<String> {
+    let mut outline: Vec<String> = Vec::new();
+    let mut place: Vec<String> = Vec::new();
+    for line in body.lines() {
+        let text = line.trim_start();
+        // Two spaces for each member around it.
+        place.truncate((line.len() - text.len()) / 2);
+        let (name, value) = match text.split_once("\": ") {
+            Some((name, value)) if name.starts_with('"') => (format!(".{}", &name[1..]), value),
+            _ => ("[]".to_owned(), text),
+        };
+        let kind = match value.bytes().next() {
+            Some(b'"') => "string",
+            Some(b'0'..=b'9' | b'-') => "number",
+            Some(b't' | b'f') => "boolean",
+            Some(b'n') => "null",
+            Some(b'{') => "object",
+            Some(b'[') => "list",
+            _ => continue,
+        };
+        place.push(name);
+        // The outermost braces have no name.
+        let shown = format!("{} {kind}", place[1..].concat());
+        if !outline.contains(&shown) {
+            outline.push(shown);
+        }
+    }
+    outline
+}
+
+/// What differs between two answers, apart from values.
+pub(crate) fn differences(path: &str, reference: &Answer, broker: &Answer) -> Vec<String> {
+    let mut differences = Vec::new();
+    if reference.head() != broker.head() {
+        differences.push(format!(
+            "{path}: {}, broker {}",
+            reference.head(),
+            broker.head()
+        ));
+    }
+    let mut expected = outline(&reference.body);
+    expected.retain(|member| !WITHOUT.iter().any(|without| member.starts_with(without)));
+    let got = outline(&broker.body);
+    if expected != got {
+        differences.push(format!("{path}:\n  {expected:?}\n  broker {got:?}"));
+    }
+    differences
+}
+
+#[tokio::test]
+async fn documents_have_the_members_of_nats_server_in_its_order() {
+    let dir = tempfile::tempdir().unwrap();
+    let [reference, broker] = Server::both(dir.path(), CONFIG).await;
+    for server in [&reference, &broker] {
+        let mut client = Wire::connect(server.port).await.unwrap();
+        let traffic = b"CONNECT {\"verbose\":false}\r\nSUB a 1\r\nPUB a 5\r\nhello\r\n";
+        client.send(traffic).await.unwrap();
+        client.answers().await.unwrap();
+    }
+    let mut found = Vec::new();
+    for path in DOCUMENTS {
+        let (expected, got) = (reference.get(path).await, broker.get(path).await);
+        assert_eq!(expected.status, 200, "{path}");
+        found.extend(differences(path, &expected, &got));
+    }
+    for path in REFUSED {
+        let (expected, got) = (reference.get(path).await, broker.get(path).await);
+        if expected != got {
+            found.push(format!("{path}: {expected:?}, broker {got:?}"));
+        }
+    }
+    assert!(found.is_empty(), "\n{}", found.join("\n"));
+}
+
+#[test]
+fn an_outline_keeps_the_order_and_the_kinds() {
+    let body = "{\n  \"b\": 1,\n  \"a\": [\n    {\n      \"x\": \"y\"\n    },\n    {\n      \"x\": \"y\",\n      \"z\": {}\n    }\n  ],\n  \"n\": null\n}";
+    assert_eq!(
+        outline(body),
+        [
+            " object",
+            ".b number",
+            ".a list",
+            ".a[] object",
+            ".a[].x string",
+            ".a[].z object",
+            ".n null"
+        ]
+    );
+}
