@@ -237,6 +237,9 @@ impl Authorization {
             Standing::Gone
         } else if new.proof == old.proof && new.allows(ConnectionType::Standard) {
             Standing::Stays(Arc::clone(new))
+        } else if new.kind == UserKind::Named && self.single.is_some() {
+            // The reference compares only the users of a list; the single one is just dropped.
+            Standing::Gone
         } else {
             Standing::Violation
         }

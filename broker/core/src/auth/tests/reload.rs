@@ -68,11 +68,6 @@ fn a_changed_secret_is_a_violation() {
         &login("a", "secret")
     ));
     assert!(is_violation(
-        &with_single("a", "x"),
-        &with_single("a", "y"),
-        &login("a", "x")
-    ));
-    assert!(is_violation(
         &with_token("x"),
         &with_token("y"),
         &token("x")
@@ -83,6 +78,16 @@ fn a_changed_secret_is_a_violation() {
         &AuthSettings::default(),
         &token("x")
     ));
+}
+
+#[test]
+fn the_single_user_is_dropped_without_a_word_but_may_join_a_list() {
+    let single = with_single("a", "x");
+    let listed = with_users(vec![user("a", "x")]);
+    assert!(is_gone(&single, &with_single("a", "y"), &login("a", "x")));
+    assert!(is_gone(&single, &AuthSettings::default(), &login("a", "x")));
+    assert!(stays(&single, &listed, &login("a", "x")));
+    assert!(stays(&listed, &single, &login("a", "x")));
 }
 
 /// Or a certificate would have been no longer needed, or needed and never shown.
