@@ -84,6 +84,11 @@ impl Mesh {
             if target.due().is_none_or(|due| due > now) {
                 continue;
             }
+            let address = literal_address(&target.url);
+            if address.is_some_and(|address| self.own_addresses.contains(&address)) {
+                target.stage = Stage::Parked;
+                continue;
+            }
             target.stage = Stage::Dialling;
             let mut avoid: Vec<_> = self.own_addresses.iter().copied().collect();
             avoid.sort_unstable();
@@ -124,8 +129,8 @@ impl Mesh {
         let Some(url) = names::parse_gossip_url(&info.ip) else {
             return;
         };
-        let address = url.host.parse().map(|ip: IpAddr| (ip, url.port).into());
-        let is_own = address.is_ok_and(|address: SocketAddr| self.own_addresses.contains(&address));
+        let address = literal_address(&url);
+        let is_own = address.is_some_and(|address| self.own_addresses.contains(&address));
         // A configured one is named by what it says of itself, or by where it was seen.
         let dialled = self.targets.values().any(|target| {
             let there = |host: &str, port| {
@@ -147,11 +152,8 @@ impl Mesh {
         self.own_addresses.insert(known.peer);
         for target in self.targets.values_mut() {
             if target.stage == Stage::Connected(route) {
-                // A name may have other addresses.
-                target.stage = match target.url.host.parse::<IpAddr>() {
-                    Ok(_) => Stage::Parked,
-                    Err(_) => Stage::Waiting(now),
-                };
+                // A name may have other addresses; one that is an address is parked when it is due.
+                target.stage = Stage::Waiting(now);
             }
         }
     }
@@ -255,4 +257,10 @@ impl Mesh {
         self.dice_uses += 1;
         Duration::from_millis(self.dice.hash_one(self.dice_uses) % MAX_JITTER_MS)
     }
+}
+
+/// The address of a URL that names no host.
+fn literal_address(url: &RouteUrl) -> Option<SocketAddr> {
+    let ip: IpAddr = url.host.parse().ok()?;
+    Some(SocketAddr::new(ip, url.port))
 }
