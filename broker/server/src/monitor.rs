@@ -34,7 +34,10 @@ use axum::{
     middleware::{self, Next},
     response::Response,
 };
-use certs::reload::ServerTls;
+use certs::{
+    reload::{ReloadError, ServerTls},
+    settings::TlsSettings,
+};
 use deploy_runtime::{Limits, tls_serve};
 use tokio::{net::TcpListener, time::timeout};
 use tokio_util::sync::CancellationToken;
@@ -83,6 +86,21 @@ const PATHS: [&str; 19] = [
     "/varz",
 ];
 
+/// TLS of the monitoring listener, from that of the client port. Probes and scrapers have no
+/// certificates, so they are not asked for any, whatever clients of the NATS protocol have to show.
+///
+/// # Errors
+/// The files cannot be used.
+#[allow(dead_code, reason = "for the launch, which is being rebuilt")]
+pub(crate) fn https(client_port: &TlsSettings) -> Result<Arc<ServerTls>, ReloadError> {
+    let settings = TlsSettings {
+        verify: false,
+        pinned_certs: Vec::new(),
+        ..client_port.clone()
+    };
+    ServerTls::load(settings).map(Arc::new)
+}
+
 /// Monitoring of one server, shared by the HTTP listener and the metrics.
 #[derive(Debug)]
 pub(crate) struct Monitor {
@@ -124,8 +142,7 @@ impl Monitor {
         .await;
     }
 
-    /// Serves HTTPS until `token` is cancelled. Probes and scrapers have no certificates, so `tls` is
-    /// one that asks for none (`verify` is off), whatever clients of the NATS protocol have to show.
+    /// Serves HTTPS until `token` is cancelled, with what [`https`] has loaded.
     #[allow(dead_code, reason = "for the launch, which is being rebuilt")]
     pub(crate) async fn serve_tls(
         self: Arc<Self>,

@@ -1,6 +1,7 @@
 //! A source of plain values, and requests over a real socket.
 
 mod connz;
+mod https;
 mod sample;
 mod server;
 mod streaming;
