@@ -1,6 +1,6 @@
 # The usual commands. None of them hides anything: each can be typed by hand.
 
-.PHONY: help tools test test-quick demo bench fmt lint deny
+.PHONY: help fuzz wire-differential tools test test-quick demo bench fmt lint deny
 
 help:
 	@echo "make demo         the product does its main job on this machine (ONCE=1: end after the table)"
@@ -8,6 +8,8 @@ help:
 	@echo "make test         obtain what is missing, then run everything"
 	@echo "make test-quick   format and unit tests, nothing but cargo"
 	@echo "make lint         format, clippy      make deny   licences, duplicates, advisories"
+	@echo "make fuzz         every fuzz target for a minute (SECONDS_EACH=60), from the inputs that are kept"
+	@echo "make wire-differential  a million sessions against nats-server (SESSIONS=1000000)"
 	@echo "make tools        obtain the real components that the tests run against"
 
 # Everything that the tests run against: builds or installs what is missing.
@@ -47,3 +49,23 @@ deny:
 	@if target/tools/bin/cargo-deny fetch db >target/tools/logs/advisories.log 2>&1; \
 	then target/tools/bin/cargo-deny check --disable-fetch advisories; \
 	else echo "deny: the advisory database cannot be fetched from here, so advisories are not checked"; fi
+
+# Looks for input that breaks a law, each target for a while. What is found lies in tests/fuzz/libfuzzer/artifacts; new
+# inputs that reach new code are kept below target/, from where a merge takes them into the corpus.
+SECONDS_EACH ?= 60
+FUZZ_TARGETS := $(notdir $(wildcard tests/fuzz/corpus/*))
+fuzz:
+	tests/tools/obtain cargo_fuzz
+	@for target in $(FUZZ_TARGETS); do \
+		mkdir -p "target/fuzz/corpus/$$target" && \
+		PATH="$$PWD/target/tools/bin:$$PATH" cargo fuzz run --fuzz-dir tests/fuzz/libfuzzer --target-dir target/fuzz \
+			--sanitizer none "$$target" "target/fuzz/corpus/$$target" "tests/fuzz/corpus/$$target" \
+			-- -max_total_time=$(SECONDS_EACH) -max_len=600 -print_final_stats=1 || exit 1; \
+	done
+
+# The broker and nats-server under generated sessions; FIRST=n begins at another one.
+SESSIONS ?= 1000000
+wire-differential:
+	tests/tools/obtain nats
+	cargo build --workspace
+	SESSIONS=$(SESSIONS) cargo test -p tests --test wire_differential -- --nocapture broker_answers
