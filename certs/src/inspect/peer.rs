@@ -30,16 +30,16 @@ const SHORT_NAMES: [(&str, &str); 10] = [
 ];
 const DOMAIN_COMPONENT: &str = "0.9.2342.19200300.100.1.25";
 
-/// The types that Go's `pkix.Name` has a field for, in the order that `ToRDNSequence` writes them.
-/// Of the last two it keeps one value only.
+/// The types that Go's `pkix.Name` has a field for, in the order that it writes them before it reverses
+/// everything (seen with nats-server 2.15.2). Of the last two it keeps one value only.
 const GO_FIELDS: [&str; 9] = [
     "C",
-    "O",
-    "OU",
-    "L",
     "ST",
+    "L",
     "STREET",
     "POSTALCODE",
+    "O",
+    "OU",
     "CN",
     "SERIALNUMBER",
 ];
@@ -251,4 +251,130 @@ fn escaped(value: &str) -> String {
         text.push(character);
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pem;
+
+    /// Of a certificate made with openssl: IA5, printable, T.61 and BMP strings, types without a name, alternative names of every kind.
+    fn der() -> Vec<u8> {
+        let text = include_bytes!("../../testdata/subject.pem");
+        pem::certificates(text).unwrap()[0].to_vec()
+    }
+
+    fn rdns(all: &[&[(&str, &str)]]) -> Vec<Rdn> {
+        let rdn = |rdn: &&[(&str, &str)]| {
+            let owned = |(kind, value): &(&str, &str)| ((*kind).to_owned(), (*value).to_owned());
+            rdn.iter().map(owned).collect()
+        };
+        all.iter().map(rdn).collect()
+    }
+
+    #[test]
+    fn names_are_read_whatever_their_string_type() {
+        let names = PeerNames::from_der(&der()).unwrap();
+        assert_eq!(names.emails, ["a@example.com", "b@example.com"]);
+        assert_eq!(names.dns, ["x.example", "y.example"]);
+        assert_eq!(names.uris, ["spiffe://td/ns/a"]);
+        let expected = rdns(&[
+            &[("DC", "com")],
+            &[("DC", "example")],
+            &[("C", "DE")],
+            &[("O", "Acme, Inc")],
+            &[("OU", "#one")],
+            &[("OU", "two+three")],
+            &[("L", "K\u{f6}ln \u{5317}\u{4eac}")],
+            &[("CN", "nats.io")],
+            &[("0.9.2342.19200300.100.1.1", "u1")],
+            &[("1.2.840.113549.1.9.1", "a@b.c")],
+            &[("SERIALNUMBER", "77")],
+            &[("OU", "last")],
+        ]);
+        assert_eq!(names.subject, expected);
+    }
+
+    /// All three as nats-server 2.15.2 showed them for this certificate in `/connz?auth=1`.
+    #[test]
+    fn subject_and_fingerprints_are_those_that_nats_server_shows() {
+        let hex = |digest: [u8; 32]| hexadecimal(&digest)[1..].to_owned();
+        assert_eq!(
+            subject_text(&der()).unwrap(),
+            "SERIALNUMBER=77,CN=nats.io,OU=\\#one+OU=two\\+three+OU=last,O=Acme\\, Inc,\
+             L=K\u{f6}ln \u{5317}\u{4eac},C=DE,1.2.840.113549.1.9.1=#0c056140622e63,\
+             0.9.2342.19200300.100.1.1=#13027531,0.9.2342.19200300.100.1.25=#13076578616d706c65,\
+             0.9.2342.19200300.100.1.25=#1303636f6d"
+        );
+        assert_eq!(
+            hex(spki_sha256(&der()).unwrap()),
+            "68fd31e57a78c11ceb6f6f3d60d51c1f6c0b879eb0cc11b3c8decf9c34258f61"
+        );
+        assert_eq!(
+            hex(cert_sha256(&der())),
+            "52edd2d2c150cac3f4660c9ad90404499a58e89c9af3f8f6c365d68b4367e7ef"
+        );
+    }
+
+    /// Texts as nats-server 2.15.2 showed them.
+    #[test]
+    fn multi_valued_names_stay_together() {
+        let text = include_bytes!("../../testdata/multi-valued.pem");
+        let der = pem::certificates(text).unwrap()[0].to_vec();
+        let expected = rdns(&[
+            &[("DC", "com")],
+            &[("OU", "ou"), ("O", "org")],
+            &[("SERIALNUMBER", "4"), ("CN", "cn")],
+        ]);
+        assert_eq!(PeerNames::from_der(&der).unwrap().subject, expected);
+        assert_eq!(
+            subject_text(&der).unwrap(),
+            "SERIALNUMBER=4,CN=cn,OU=ou,O=org,0.9.2342.19200300.100.1.25=#1303636f6d"
+        );
+    }
+
+    #[test]
+    fn go_orders_the_types_and_keeps_the_last_common_name() {
+        let subject = rdns(&[
+            &[("OU", "ou")],
+            &[("SERIALNUMBER", "9")],
+            &[("POSTALCODE", "1")],
+            &[("STREET", "str")],
+            &[("O", "org")],
+            &[("L", "loc")],
+            &[("ST", "st")],
+            &[("CN", "cn")],
+            &[("C", "DE")],
+            &[("2.5.4.12", "x")],
+        ]);
+        assert_eq!(
+            go_text(&subject),
+            "SERIALNUMBER=9,CN=cn,OU=ou,O=org,POSTALCODE=1,STREET=str,L=loc,ST=st,C=DE,\
+             2.5.4.12=#130178"
+        );
+        let subject = rdns(&[
+            &[("CN", "a")],
+            &[("OU", "b")],
+            &[("CN", "c")],
+            &[("OU", "d")],
+            &[("CN", " x ")],
+        ]);
+        assert_eq!(go_text(&subject), "CN=\\ x\\ ,OU=b+OU=d");
+    }
+
+    #[test]
+    fn long_values_have_a_long_length() {
+        assert_eq!(go_der(&"a".repeat(127))[..3], [0x13, 127, b'a']);
+        assert_eq!(go_der(&"a".repeat(128))[..4], [0x13, 0x81, 128, b'a']);
+        assert_eq!(go_der(&"*".repeat(256))[..5], [0x0c, 0x82, 1, 0, b'*']);
+    }
+
+    #[test]
+    fn damaged_certificates_and_strings_are_no_panic() {
+        assert!(PeerNames::from_der(b"").is_err());
+        assert!(spki_sha256(&[0x30, 0x82, 0xff]).is_err());
+        assert_eq!(utf16(&[0xd8, 0]), None);
+        assert_eq!(utf16(&[0]), None);
+        assert_eq!(utf32(&[0, 0x11, 0, 0]), None);
+    }
 }

@@ -324,7 +324,7 @@ fn replacement_is_taken_whole_or_not_at_all() {
     let before = (server.settings(), server.current());
     let mut settings = TlsSettings::clone(&before.0);
     settings.min_version = MinVersion::Tls13;
-    settings.pairs[0].key = pki.client.key.clone();
+    settings.pairs[0].key = pki.client.key;
     let error = server.replace(settings).unwrap_err();
     assert!(matches!(error, ReloadError::Mismatch { .. }), "{error}");
     assert_eq!(server.settings(), before.0);
