@@ -7,72 +7,32 @@
 #![allow(dead_code, reason = "read by the launch, which is being rebuilt")]
 
 mod check;
+mod command;
 mod draft;
 mod duration;
 mod file;
 mod flags;
 mod limits;
+mod nearest;
+pub(crate) mod reload;
 mod setting;
 #[cfg(test)]
 mod tests;
+mod url;
 
-use std::{collections::BTreeMap, io, num::NonZeroUsize, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, num::NonZeroUsize, path::PathBuf, time::Duration};
 
 use broker_core::{
     auth::settings::{AuthSettings, Secret},
     cluster::settings::ClusterSettings,
 };
-use broker_proto::conf::ParseError;
 use certs::settings::TlsSettings;
 
-use self::{draft::Draft, file::Role, flags::Request};
 pub(crate) use self::{
-    file::{FileRead, Variables},
+    command::{Command, ConfigError, SignalAction, SignalRequest, read},
+    file::FileRead,
     limits::{ChannelEntry, Limits, StoreLimits},
 };
-
-/// Database source, where neither a flag nor a file shall carry it.
-const SQL_SOURCE_VARIABLE: &str = "STANCHION_SQL_SOURCE";
-
-/// What the command line asks for.
-#[derive(Debug)]
-pub(crate) enum Command {
-    /// Print to standard output and end with success: help or version.
-    Print(String),
-    /// `-t`: the configuration is valid. Print to standard error and end with success.
-    Valid {
-        text: String,
-        warnings: Vec<String>,
-    },
-    Run(Box<Config>),
-    /// `-sl`: signal another process and end.
-    Signal(SignalRequest),
-}
-
-/// What to signal to which process.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct SignalRequest {
-    pub(crate) action: SignalAction,
-    /// A process ID or a pattern of PID files; `None`: the one running process of this program.
-    pub(crate) target: Option<String>,
-}
-
-/// What a server can be told to do by a signal.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum SignalAction {
-    /// `stop`: at once, SIGKILL.
-    Stop,
-    /// `quit`: SIGINT.
-    Quit,
-    /// `term`: SIGTERM.
-    Term,
-    /// `reopen`: the log file, SIGUSR1.
-    Reopen,
-    /// `reload`: the configuration, SIGHUP.
-    Reload,
-    /// `ldm`: SIGUSR2.
-    LameDuck,
-}
 
 /// The configuration of one broker. Plain data, all of it valid.
 #[derive(Clone, Debug)]
@@ -230,7 +190,7 @@ pub(crate) struct StreamingSettings {
 }
 
 /// Where streaming keeps its state.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum StoreKind {
     Memory,
     File {
@@ -293,120 +253,4 @@ impl LogSettings {
 pub(crate) struct ProcessFiles {
     pub(crate) pid_file: Option<PathBuf>,
     pub(crate) ports_file_dir: Option<PathBuf>,
-}
-
-/// A configuration that cannot be used. The operator is at fault, and a retry does not help.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum ConfigError {
-    #[error("unknown flag -{name}{hint}")]
-    UnknownFlag { name: String, hint: String },
-    #[error("flag -{name} cannot be used: {reason}")]
-    UnsupportedFlag { name: String, reason: &'static str },
-    #[error("flag needs an argument: -{0}")]
-    FlagArgument(String),
-    #[error("invalid value for flag -{name}: {reason}")]
-    FlagValue { name: String, reason: String },
-    #[error("bad flag syntax: a flag without a name")]
-    FlagSyntax,
-    /// Wording of nats-server.
-    #[error("unrecognized command: {0:?}")]
-    UnknownCommand(String),
-    #[error("cannot read configuration file {path}")]
-    FileUnreadable {
-        path: String,
-        #[source]
-        source: io::Error,
-    },
-    /// One line a mistake, each starting with `file:line:column`.
-    #[error("{0}")]
-    File(String),
-    #[error(transparent)]
-    Syntax(#[from] ParseError),
-    /// A value, or two of them together, that cannot work.
-    #[error("{0}")]
-    Setting(String),
-}
-
-/// Reads flags (without the program's name), files and variables.
-///
-/// # Errors
-/// See [`ConfigError`]; no message contains a secret.
-pub(crate) fn read(args: &[String], variables: Variables<'_>) -> Result<Command, ConfigError> {
-    let mut flags = match flags::read(args)? {
-        Request::Help => return Ok(Command::Print(flags::usage())),
-        Request::Version => {
-            return Ok(Command::Print(format!(
-                "stanchion-broker version {}\n",
-                env!("CARGO_PKG_VERSION")
-            )));
-        }
-        Request::Run(flags) => flags,
-    };
-    let mut given = Draft::default();
-    flags.apply(&mut given);
-    let roles: &[(&str, Role)] = match (given.config.as_str(), given.stan_config.as_str()) {
-        ("", "") => &[],
-        (path, "") | ("", path) => &[(path, Role::Both)],
-        (core, streaming) if core == streaming => &[(core, Role::Both)],
-        (core, streaming) => &[(core, Role::Core), (streaming, Role::Streaming)],
-    };
-    let mut draft = Draft::default();
-    let mut warnings = std::mem::take(&mut flags.warnings);
-    if !given.sql_source.is_empty() {
-        warnings.push(format!(
-            "the value of flag -sql_source can be seen by every process of this machine; \
-             {SQL_SOURCE_VARIABLE} or the -sc file keep it private"
-        ));
-    }
-    let mut files = Vec::new();
-    for (path, role) in roles {
-        files.push(file::load(
-            path,
-            *role,
-            variables,
-            &mut draft,
-            &mut warnings,
-        )?);
-    }
-    if let Some(source) = variables(SQL_SOURCE_VARIABLE).filter(|source| !source.is_empty()) {
-        draft.sql_source = Secret::new(source);
-    }
-    flags.apply(&mut draft);
-    let check_only = draft.check_only;
-    let config = check::check(&draft, files, warnings)?;
-    if check_only {
-        return Ok(Command::Valid {
-            text: validity(&config),
-            warnings: config.warnings,
-        });
-    }
-    Ok(Command::Run(Box::new(config)))
-}
-
-/// Wording of nats-server's `-t`.
-fn validity(config: &Config) -> String {
-    if config.files.is_empty() {
-        return "stanchion-broker: configuration is valid".to_owned();
-    }
-    let line = |file: &FileRead| {
-        format!(
-            "stanchion-broker: configuration file {} is valid (sha256:{})",
-            file.path, file.sha256
-        )
-    };
-    config.files.iter().map(line).collect::<Vec<_>>().join("\n")
-}
-
-/// `, did you mean "x"?` if a known name is so near that it was meant; else empty.
-fn nearest(name: &str, known: impl Iterator<Item = &'static str>) -> String {
-    let distance = |candidate| strsim::damerau_levenshtein(name, candidate);
-    let best = known
-        .map(|candidate| (distance(candidate), candidate))
-        .min();
-    match best {
-        Some((distance, candidate)) if distance <= 1 + name.len() / 4 && distance < name.len() => {
-            format!(", did you mean {candidate:?}?")
-        }
-        _ => String::new(),
-    }
 }

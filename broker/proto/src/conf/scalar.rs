@@ -13,7 +13,7 @@ pub(super) enum Scalar<'a> {
 pub(super) fn classify(word: &str) -> Result<Scalar<'_>, Problem> {
     if let Some(name) = word.strip_prefix('$')
         && !name.is_empty()
-        && !word.starts_with("$2a$")
+        && !is_bcrypt(word)
     {
         return Ok(Scalar::Variable(name));
     }
@@ -34,6 +34,14 @@ pub(super) fn classify(word: &str) -> Result<Scalar<'_>, Problem> {
         };
     }
     Ok(Scalar::Kind(Kind::String(word.to_owned())))
+}
+
+/// nats-server (`conf/parse.go`) knows the first prefix only, although its passwords may have any: no
+/// variable is called like the others.
+fn is_bcrypt(word: &str) -> bool {
+    ["$2a$", "$2b$", "$2x$", "$2y$"]
+        .iter()
+        .any(|prefix| word.starts_with(prefix))
 }
 
 fn boolean(word: &str) -> Option<bool> {

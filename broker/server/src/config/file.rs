@@ -1,6 +1,13 @@
 //! Configuration files: from disk into a draft, every mistake reported with its place.
 
+pub(super) mod auth;
+pub(super) mod cluster;
+pub(super) mod permissions;
+pub(super) mod tls;
+mod value;
+
 use std::{
+    collections::BTreeMap,
     fmt::Write as _,
     fs,
     path::{Component, Path, PathBuf},
@@ -9,13 +16,16 @@ use std::{
 use broker_proto::conf::{self, Entry, Kind, Map, Resolver, Source, Value};
 use sha2::{Digest, Sha256};
 
+use self::value::Bare;
+#[cfg(test)]
+pub(super) use self::value::Keys;
+pub(super) use self::value::host_port;
 use super::{
     ConfigError,
     draft::{ChannelDraft, Draft},
-    duration,
     limits::{Own, is_valid_pattern},
-    nearest,
-    setting::{self, Block, Setter, Setting},
+    nearest::nearest,
+    setting::{self, Block, Setter, Setting, Structure},
 };
 
 /// A file that was read.
@@ -40,16 +50,17 @@ pub(super) enum Role {
 /// Environment variables, so that tests need not touch those of the process.
 pub(crate) type Variables<'a> = &'a dyn Fn(&str) -> Option<String>;
 
-/// Reads one file into the draft.
+/// Reads one file into the draft. `streaming` is what a flag says about it.
 ///
 /// # Errors
-/// All mistakes of the file together, or that it cannot be read.
+/// That it cannot be read or has no syntax; single mistakes go to the report.
 pub(super) fn load(
     path: &str,
     role: Role,
+    streaming: Option<bool>,
     variables: Variables<'_>,
     draft: &mut Draft,
-    warnings: &mut Vec<String>,
+    report: &mut Report,
 ) -> Result<FileRead, ConfigError> {
     let unreadable = |source| ConfigError::FileUnreadable {
         path: path.to_owned(),
@@ -57,15 +68,7 @@ pub(super) fn load(
     };
     let text = fs::read_to_string(path).map_err(unreadable)?;
     let map = conf::parse(path, &text, &Disk { variables })?;
-    let mut reader = Reader {
-        draft,
-        warnings,
-        problems: Vec::new(),
-    };
-    reader.file(&map, role);
-    if !reader.problems.is_empty() {
-        return Err(ConfigError::File(reader.problems.join("\n")));
-    }
+    Reader { draft, report }.file(&map, role, streaming);
     let mut sha256 = String::with_capacity(64);
     for byte in Sha256::digest(text.as_bytes()) {
         write!(sha256, "{byte:02x}").expect("writing to a string does not fail");
@@ -74,6 +77,14 @@ pub(super) fn load(
         path: path.to_owned(),
         sha256,
     })
+}
+
+/// What reading has found, a line each.
+#[derive(Debug, Default)]
+pub(super) struct Report {
+    pub(super) warnings: Vec<String>,
+    /// With any of them there is no configuration.
+    pub(super) problems: Vec<String>,
 }
 
 struct Disk<'a> {
@@ -100,32 +111,53 @@ impl Resolver for Disk<'_> {
     }
 }
 
+/// Walks a file and fills the draft.
 struct Reader<'a> {
     draft: &'a mut Draft,
-    warnings: &'a mut Vec<String>,
-    problems: Vec<String>,
+    report: &'a mut Report,
 }
 
+/// Words that look like credentials of clients at the top level, where they are none.
+const MISPLACED: &[&str] = &["user", "username", "pass", "password", "token"];
+
 impl Reader<'_> {
-    /// If there is a `streaming` block it alone is about streaming, else the whole file is.
-    fn file(&mut self, map: &Map, role: Role) {
-        let streaming = map.entries().rfind(|entry| is_streaming(entry));
-        let (blocks, ignored): (&[Block], &[Block]) = match (role, streaming.is_some()) {
-            (Role::Both, true) => (&[Block::Core], &[]),
-            (Role::Both, false) => (&[Block::Core, Block::Streaming], &[]),
-            (Role::Streaming, true) => (&[], &[Block::Core]),
-            (Role::Streaming, false) => (&[Block::Streaming], &[Block::Core]),
-            (Role::Core, _) => (&[Block::Core], &[Block::Streaming]),
+    /// If there is a `streaming` block it alone is about streaming, else the whole file is, unless
+    /// streaming is switched off, by this file or by a flag.
+    fn file(&mut self, map: &Map, role: Role, flag: Option<bool>) {
+        let entry = map.entries().rfind(|entry| is_streaming(entry));
+        let switch = entry.and_then(|entry| entry.value.as_bool());
+        let before = self.draft.streaming != Some(false);
+        let enabled = flag.unwrap_or(before && switch != Some(false));
+        self.draft.streaming = Some(enabled);
+        let block = entry.filter(|_| switch.is_none());
+        let (blocks, ignored): (&[Block], &[Block]) = match (role, enabled, block.is_some()) {
+            (Role::Both | Role::Core, false, _) | (Role::Both, true, true) => (&[Block::Core], &[]),
+            (Role::Both, true, false) => (&[Block::Core, Block::Streaming], &[]),
+            (Role::Streaming, false, _) => (&[], &[Block::Core, Block::Streaming]),
+            (Role::Streaming, true, true) => (&[], &[Block::Core]),
+            (Role::Streaming, true, false) => (&[Block::Streaming], &[Block::Core]),
+            (Role::Core, true, _) => (&[Block::Core], &[Block::Streaming]),
         };
         for entry in map.entries().filter(|entry| !is_streaming(entry)) {
-            self.entry(entry, blocks, ignored);
+            let misplaced = MISPLACED
+                .iter()
+                .any(|word| entry.key.eq_ignore_ascii_case(word));
+            if misplaced && blocks.contains(&Block::Core) {
+                let place = "it belongs into the authorization block";
+                self.problem_at(
+                    &entry.at,
+                    &format!("unknown field {:?}; {place}", entry.key),
+                );
+            } else {
+                self.entry(entry, blocks, ignored);
+            }
         }
-        match streaming {
+        match block {
+            Some(entry) if !enabled => {
+                self.warning(entry, "streaming is ignored: it is switched off");
+            }
             Some(entry) if role == Role::Core => {
-                self.warnings.push(format!(
-                    "{}: streaming is ignored: it is read from the -sc file",
-                    entry.at
-                ));
+                self.warning(entry, "streaming is ignored: it is read from the -sc file");
             }
             Some(entry) => self.block(entry, Block::Streaming),
             None => {}
@@ -133,18 +165,10 @@ impl Reader<'_> {
     }
 
     fn block(&mut self, entry: &Entry, block: Block) {
-        let Some(map) = entry.value.as_map() else {
-            return self.problem(
-                &entry.value,
-                &format!(
-                    "expected {} to be a map/struct, got {}",
-                    entry.key,
-                    entry.value.type_name()
-                ),
-            );
-        };
-        for entry in map.entries() {
-            self.entry(entry, &[block], &[]);
+        if let Some(map) = self.map(entry) {
+            for entry in map.entries() {
+                self.entry(entry, &[block], &[]);
+            }
         }
     }
 
@@ -157,105 +181,113 @@ impl Reader<'_> {
             } else {
                 "-sc"
             };
-            self.warnings.push(format!(
-                "{}: {} is ignored: it is read from the {other} file",
-                entry.at, entry.key
-            ));
+            let text = format!("{} is ignored: it is read from the {other} file", entry.key);
+            self.warning(entry, &text);
         } else if !entry.referenced {
-            self.unknown(entry, blocks, ignored);
+            self.unknown_setting(entry, blocks, ignored);
         }
     }
 
-    fn unknown(&mut self, entry: &Entry, blocks: &[Block], ignored: &[Block]) {
+    fn unknown_setting(&mut self, entry: &Entry, blocks: &[Block], ignored: &[Block]) {
         let key = entry.key.to_ascii_lowercase();
         let known = setting::all()
             .filter(|setting| blocks.contains(&setting.block) || ignored.contains(&setting.block))
             .flat_map(|setting| setting.keys.iter().copied());
-        let hint = match nearest(&key, known) {
-            hint if !hint.is_empty() => hint,
-            _ if find(&key, &[Block::Streaming]).is_some() => {
-                "; it belongs into the streaming block".to_owned()
-            }
-            _ if find(&key, &[Block::Core]).is_some() => "; it belongs to the top level".to_owned(),
-            hint => hint,
+        let is_known = |block| find(&key, &[block]).is_some();
+        let hint = if is_known(Block::Streaming) && self.draft.streaming == Some(false) {
+            "; streaming is off".to_owned()
+        } else if is_known(Block::Streaming) {
+            "; it belongs into the streaming block".to_owned()
+        } else if is_known(Block::Core) {
+            "; it belongs to the top level".to_owned()
+        } else {
+            nearest(&key, known)
         };
-        self.problems
-            .push(format!("{}: unknown field {:?}{hint}", entry.at, entry.key));
+        self.problem_at(&entry.at, &format!("unknown field {:?}{hint}", entry.key));
     }
 
     fn set(&mut self, setting: &'static Setting, entry: &Entry) {
-        let value = &entry.value;
+        let before = self.report.problems.len();
         match setting.setter {
-            Setter::Switch(set) => match value.as_bool() {
-                Some(value) => set(self.draft, value),
-                None => self.mismatch(entry, "bool"),
-            },
-            Setter::Text(set) => match value.as_str() {
-                Some(text) => set(self.draft, text.to_owned()),
-                None => self.mismatch(entry, "string"),
-            },
-            Setter::Number(set) | Setter::Size(set) => match value.as_integer() {
-                Some(value) => set(self.draft, value),
-                None => self.mismatch(entry, "int64"),
-            },
-            Setter::Duration(set) => self.duration(setting.block, entry, set),
-            Setter::Address(set) => match address(value) {
-                Some((host, port)) => set(self.draft, host, port),
-                None => self.problem(value, &format!("{} must be host:port or a port", entry.key)),
-            },
-            Setter::Block(block, note) => {
-                note(self.draft);
-                self.block(entry, block);
+            Setter::Switch(set) => {
+                if let Some(value) = self.switch(entry) {
+                    set(self.draft, value);
+                }
             }
+            Setter::Text(set) => {
+                if let Some(text) = self.text(entry) {
+                    set(self.draft, text);
+                }
+            }
+            Setter::Number(set) | Setter::Size(set) => {
+                if let Some(value) = self.number(entry) {
+                    set(self.draft, value);
+                }
+            }
+            Setter::Duration(set) => {
+                let bare = match setting.block {
+                    Block::Core => Bare::SecondsOfOld,
+                    _ => Bare::Refused,
+                };
+                if let Some(nanos) = self.nanos(entry, bare) {
+                    set(self.draft, nanos);
+                }
+            }
+            Setter::Address(set) => {
+                if let Some((host, port)) = self.address(entry) {
+                    set(self.draft, host, port);
+                }
+            }
+            Setter::Block(block) => self.block(entry, block),
             Setter::Channels() => self.channels(entry),
-            Setter::Refused(_, _) | Setter::NotYet(_, _) | Setter::Unused(_, _)
-                if is_neutral(value) => {}
+            Setter::Own(structure) => self.structure(structure, entry),
+            Setter::Refused(_, _) | Setter::Unused(_, _) if is_neutral(&entry.value) => {}
             Setter::Refused(_, reason) => {
-                self.problem(value, &format!("{} cannot be used: {reason}", entry.key));
+                let text = format!("{} cannot be used: {reason}", entry.key);
+                self.problem(&entry.value, &text);
             }
-            Setter::NotYet(_, reason) | Setter::Unused(_, reason) => {
-                self.warnings.push(format!(
-                    "{}: {} has no effect: {reason}",
-                    entry.at, entry.key
-                ));
+            Setter::Unused(_, reason) => {
+                self.warning(entry, &format!("{} has no effect: {reason}", entry.key));
             }
+        }
+        if self.report.problems.len() == before {
+            let at = entry.value.at.clone();
+            self.draft.places.insert(setting.name(), at);
         }
     }
 
-    /// Go duration text. An unquoted `5m` is a number to the syntax, and five minutes here. Bare
-    /// numbers are seconds for the NATS server, as in older versions of it, and refused for streaming.
-    fn duration(&mut self, block: Block, entry: &Entry, set: fn(&mut Draft, i64)) {
-        let value = &entry.value;
-        let seconds_allowed = matches!(block, Block::Core | Block::Tls);
-        let nanos = match &value.kind {
-            Kind::String(text) => match duration::parse(text) {
-                Ok(nanos) => Some(nanos),
-                Err(error) => {
-                    return self.problem(value, &format!("parameter {:?}: {error}", entry.key));
-                }
-            },
-            Kind::Integer(seconds) => {
-                let written = value.token().and_then(|token| duration::parse(token).ok());
-                let seconds = if seconds_allowed {
-                    seconds.checked_mul(1_000_000_000)
-                } else {
-                    None
-                };
-                written.or(seconds)
-            }
-            #[expect(
-                clippy::cast_possible_truncation,
-                reason = "saturates, and the range is checked later"
-            )]
-            Kind::Float(seconds) if seconds_allowed => Some((seconds * 1e9) as i64),
-            Kind::Map(_) | Kind::Array(_) | Kind::Boolean(_) | Kind::Float(_) | Kind::Date(_) => {
-                None
-            }
-        };
-        match nanos {
-            Some(nanos) => set(self.draft, nanos),
-            None => self.mismatch(entry, "string (a duration such as \"5m\")"),
+    fn structure(&mut self, structure: Structure, entry: &Entry) {
+        match structure {
+            Structure::Authorization => self.client_authorization(entry),
+            Structure::Accounts => self.accounts(entry),
+            Structure::Tls => self.draft.tls = self.tls(entry, tls::Place::Clients),
+            Structure::Cluster => self.cluster(entry),
+            Structure::Tags => self.tags(entry),
+            Structure::Metadata => self.metadata(entry),
         }
+    }
+
+    /// As nkeys' tag lists: lower case, without repetition.
+    fn tags(&mut self, entry: &Entry) {
+        let mut tags: Vec<String> = Vec::new();
+        for (tag, _) in self.words(entry) {
+            let tag = tag.trim().to_lowercase();
+            if !tag.is_empty() && !tags.contains(&tag) {
+                tags.push(tag);
+            }
+        }
+        self.draft.server_tags = tags;
+    }
+
+    fn metadata(&mut self, entry: &Entry) {
+        let Some(map) = self.map(entry) else { return };
+        let mut metadata = BTreeMap::new();
+        for entry in map.entries() {
+            if let Some(text) = self.text(entry) {
+                metadata.insert(entry.key.clone(), text);
+            }
+        }
+        self.draft.server_metadata = metadata;
     }
 
     fn channels(&mut self, entry: &Entry) {
@@ -264,10 +296,8 @@ impl Reader<'_> {
         };
         for channel in map.entries() {
             if !is_valid_pattern(&channel.key) {
-                self.problems.push(format!(
-                    "{}: invalid channel name {:?}",
-                    channel.at, channel.key
-                ));
+                let text = format!("invalid channel name {:?}", channel.key);
+                self.problem_at(&channel.at, &text);
                 continue;
             }
             self.draft
@@ -280,20 +310,6 @@ impl Reader<'_> {
             });
             self.block(channel, Block::Channel);
         }
-    }
-
-    /// Wording of `server/conf.go` of nats-streaming-server.
-    fn mismatch(&mut self, entry: &Entry, expected: &str) {
-        let got = entry.value.type_name();
-        let text = format!(
-            "parameter {:?} value is expected to be {expected}, got {got}",
-            entry.key
-        );
-        self.problem(&entry.value, &text);
-    }
-
-    fn problem(&mut self, value: &Value, text: &str) {
-        self.problems.push(format!("{}: {text}", value.at));
     }
 }
 
@@ -321,25 +337,5 @@ fn is_neutral(value: &Value) -> bool {
         Kind::String(text) => text.is_empty(),
         Kind::Array(items) => items.is_empty(),
         Kind::Map(_) | Kind::Float(_) | Kind::Date(_) => false,
-    }
-}
-
-fn address(value: &Value) -> Option<(Option<String>, i64)> {
-    match &value.kind {
-        Kind::Integer(port) => Some((None, *port)),
-        Kind::String(text) => {
-            let (host, port) = text.rsplit_once(':').unwrap_or(("", text));
-            let host = host
-                .strip_prefix('[')
-                .and_then(|host| host.strip_suffix(']'))
-                .unwrap_or(host);
-            let host = if host.is_empty() {
-                None
-            } else {
-                Some(host.to_owned())
-            };
-            Some((host, port.parse().ok()?))
-        }
-        Kind::Map(_) | Kind::Array(_) | Kind::Boolean(_) | Kind::Float(_) | Kind::Date(_) => None,
     }
 }

@@ -5,8 +5,9 @@ use std::{fmt::Write as _, str::FromStr};
 use super::{
     ConfigError,
     draft::Draft,
-    duration, nearest,
-    setting::{self, Setter, Setting, Shape},
+    duration,
+    nearest::nearest,
+    setting::{self, Block, Setter, Setting, Shape},
 };
 
 /// What the command line asks for.
@@ -47,6 +48,7 @@ impl Flags {
     /// Sets what was given. Done after the files have been read, which flags win over.
     pub(super) fn apply(&self, draft: &mut Draft) {
         for Given { setting, value } in &self.given {
+            draft.places.remove(setting.name());
             match (setting.setter, value) {
                 (Setter::Switch(set), Value::Switch(value)) => set(draft, *value),
                 (Setter::Text(set), Value::Text(value)) => set(draft, value.clone()),
@@ -57,6 +59,17 @@ impl Flags {
                 _ => unreachable!("a flag's value has the kind that its setter takes"),
             }
         }
+    }
+}
+
+impl Flags {
+    /// Warnings about flags of streaming, for a server without it.
+    pub(super) fn about_streaming(&self) -> impl Iterator<Item = String> {
+        let blocks = [Block::Streaming, Block::Limits, Block::Sql];
+        let given = self.given.iter().map(|given| given.setting);
+        given
+            .filter(move |setting| blocks.contains(&setting.block))
+            .map(|setting| format!("flag -{} has no effect: streaming is off", setting.flags[0]))
     }
 }
 
@@ -84,7 +97,7 @@ pub(super) fn read(args: &[String]) -> Result<Request, ConfigError> {
         };
         match name {
             "" => return Err(ConfigError::FlagSyntax),
-            "h" | "help" => return Ok(Request::Help),
+            "h" | "help" | "help_tls" => return Ok(Request::Help),
             "v" | "version" => return Ok(Request::Version),
             _ => {}
         }
@@ -128,16 +141,15 @@ fn shown(word: &str) -> String {
 fn is_switch(setter: Setter) -> bool {
     match setter {
         Setter::Switch(_) => true,
-        Setter::Refused(shape, _) | Setter::NotYet(shape, _) | Setter::Unused(shape, _) => {
-            shape == Shape::Switch
-        }
+        Setter::Refused(shape, _) | Setter::Unused(shape, _) => shape == Shape::Switch,
         Setter::Text(_)
         | Setter::Number(_)
         | Setter::Size(_)
         | Setter::Duration(_)
         | Setter::Address(_)
-        | Setter::Block(..)
-        | Setter::Channels() => false,
+        | Setter::Block(_)
+        | Setter::Channels()
+        | Setter::Own(_) => false,
     }
 }
 
@@ -173,7 +185,7 @@ impl Flags {
             Setter::Duration(_) => {
                 Value::Number(duration::parse(value).map_err(|error| invalid(error.to_string()))?)
             }
-            Setter::Refused(_, reason) | Setter::NotYet(_, reason) => {
+            Setter::Refused(_, reason) => {
                 if is_neutral(value) {
                     return Ok(());
                 }
@@ -189,7 +201,7 @@ impl Flags {
                 }
                 return Ok(());
             }
-            Setter::Address(_) | Setter::Block(..) | Setter::Channels() => {
+            Setter::Address(_) | Setter::Block(_) | Setter::Channels() | Setter::Own(_) => {
                 unreachable!("settings of these kinds have no flag")
             }
         };
@@ -244,6 +256,6 @@ pub(super) fn usage() -> String {
         )
         .expect("writing to a string does not fail");
     }
-    text.push_str("  -h, -help                               this text\n  -v, -version                            version\n");
+    text.push_str("  -h, -help, -help_tls                    this text\n  -v, -version                            version\n");
     text
 }

@@ -1,6 +1,13 @@
+mod auth;
+mod command_line;
+mod keys;
+mod listeners;
+mod reload;
+mod syntax;
+
 use std::fs;
 
-use super::*;
+use super::{command::SQL_SOURCE_VARIABLE, draft::Draft, file::Variables, flags::Request, *};
 
 fn no_variables(_: &str) -> Option<String> {
     None
@@ -82,8 +89,8 @@ fn the_default_shown_for_a_flag_is_the_one_in_force() {
     for setting in
         setting::all().filter(|setting| !setting.flags.is_empty() && !setting.default.is_empty())
     {
-        // These three stand for "not set" in the draft.
-        if ["a", "p", "metrics_addr", "tls"].contains(&setting.flags[0]) {
+        // These stand for "not set" in the draft.
+        if ["a", "p", "metrics_addr", "tls", "streaming"].contains(&setting.flags[0]) {
             continue;
         }
         let args = vec![format!("-{}={}", setting.flags[0], setting.default)];
@@ -200,7 +207,11 @@ fn what_is_not_understood_on_the_command_line_is_refused_by_name() {
         ("-- -D", "unrecognized command: \"-D\""),
         (
             "-user bob",
-            "flag -user cannot be used: authorization is not supported yet; client certificates are (tlsverify)",
+            "a user needs a password, and a password a user",
+        ),
+        (
+            "-profile 6060",
+            "flag -profile cannot be used: there is no profiling port",
         ),
         (
             "-clustered",
@@ -431,21 +442,23 @@ fn the_sql_source_can_come_from_the_environment() {
 #[test]
 fn mistakes_in_a_file_are_reported_together_with_their_places() {
     let file = WithFile::new(
-        "prot: 1\nstreaming {\n  cluster_idd: x\n  hb_interval: 5\n  hb_fail_count: many\n  store_limits { channels { a..b {}, c { max_msg: 1 } } }\n  cluster { }\n  max_age: 1s\n}\nauthorization { user: a }\nport: x",
+        "prot: 1\nstreaming {\n  cluster_idd: x\n  hb_interval: 5\n  hb_fail_count: many\n  store_limits { channels { a..b {}, c { max_msg: 1 } } }\n  cluster { }\n  max_age: 1s\n}\nserver_name: \"a b\"\nport: x\nauthorization { usr: a }\nmax_payload: 9GB",
     );
     assert_eq!(
         file.refusal(),
         "\
 stan.conf:1:1: unknown field \"prot\", did you mean \"port\"?
-stan.conf:10:15: authorization cannot be used: authorization is not supported yet; client certificates are (tlsverify)
 stan.conf:11:7: parameter \"port\" value is expected to be int64, got string
+stan.conf:12:17: unknown field \"usr\", did you mean \"user\"?
 stan.conf:3:3: unknown field \"cluster_idd\", did you mean \"cluster_id\"?
 stan.conf:4:16: parameter \"hb_interval\" value is expected to be string (a duration such as \"5m\"), got int64
 stan.conf:5:18: parameter \"hb_fail_count\" value is expected to be int64, got string
 stan.conf:6:29: invalid channel name \"a..b\"
 stan.conf:6:42: unknown field \"max_msg\", did you mean \"max_msgs\"?
 stan.conf:7:11: cluster cannot be used: clustering is not supported; run a second broker on the same SQL store as standby
-stan.conf:8:3: unknown field \"max_age\""
+stan.conf:8:3: unknown field \"max_age\"
+stan.conf:10:14: server name cannot contain spaces
+stan.conf:13:14: max_payload value is too big"
     );
     assert_eq!(
         WithFile::new("streaming { a b c }").refusal(),
@@ -464,11 +477,14 @@ stan.conf:8:3: unknown field \"max_age\""
 #[test]
 fn known_keys_without_effect_are_warned_about_once_each() {
     let file = WithFile::new(
-        "syslog: true\nmax_traced_msg_len: 7\nlame_duck_duration: 1m\nstreaming { file_options { sync: true }, ft_group: x, sql { no_caching: true } }",
+        "disable_sublist_cache: true\nstore_dir: /x\nping_interval: 7\nstreaming { file_options { sync: true }, ft_group: x, sql { no_caching: true } }",
     );
     let warnings = file.run("").unwrap().warnings;
     assert_eq!(warnings.len(), 6, "{warnings:#?}");
-    assert!(warnings[0].ends_with("stan.conf:1:1: syslog has no effect: syslog is not supported yet; logs go to standard error or to log_file"));
+    assert!(warnings[0].ends_with("stan.conf:1:1: disable_sublist_cache has no effect: subjects are matched without a cache that could be switched off"));
+    assert!(
+        warnings[2].ends_with("stan.conf:3:1: ping_interval should be converted to a duration")
+    );
 }
 
 #[test]
