@@ -156,7 +156,8 @@ impl Monitor {
 
     fn router(self: Arc<Self>) -> Router {
         let facts = self.facts();
-        let base = facts.http.base_path.as_str();
+        // A base path is literal, whatever the router would read into it.
+        let base = &facts.http.base_path.replace('{', "{{").replace('}', "}}");
         let mut router = server_pages::routes(base);
         if self.source.details().is_some() {
             router = router.merge(server_pages::detailed(base));

@@ -45,6 +45,7 @@ pub(super) fn routes(base: &str) -> Router<Arc<Monitor>> {
     let path = |page: &str| format!("{base}{page}");
     let root = if base.is_empty() { "/" } else { base };
     Router::new()
+        .without_v07_checks()
         .route(root, any(index))
         .route(&path("/varz"), any(varz))
         .route(&path("/healthz"), any(healthz))
@@ -57,6 +58,7 @@ pub(super) fn routes(base: &str) -> Router<Arc<Monitor>> {
 pub(super) fn detailed(base: &str) -> Router<Arc<Monitor>> {
     let path = |page: &str| format!("{base}{page}");
     Router::new()
+        .without_v07_checks()
         .route(&path("/connz"), any(connz))
         .route(&path("/routez"), any(routez))
         .route(&path("/subsz"), any(subsz))

@@ -23,6 +23,7 @@ use super::{
 pub(super) fn routes(base: &str) -> Router<Arc<Monitor>> {
     let path = |page: &str| format!("{base}{page}");
     Router::new()
+        .without_v07_checks()
         .route(&path("/lockz"), any(lockz))
         .route(&path("/streaming"), any(index))
         .route(&path("/streaming/serverz"), any(serverz))

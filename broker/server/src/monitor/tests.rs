@@ -224,8 +224,12 @@ pub(crate) struct Answer {
 
 /// One request on a connection of its own.
 pub(crate) async fn get(address: SocketAddr, path: &str) -> Answer {
+    ask(address, "GET", path).await
+}
+
+async fn ask(address: SocketAddr, method: &str, path: &str) -> Answer {
     let mut stream = TcpStream::connect(address).await.unwrap();
-    let request = format!("GET {path} HTTP/1.0\r\nhost: t\r\n\r\n");
+    let request = format!("{method} {path} HTTP/1.0\r\nhost: t\r\n\r\n");
     stream.write_all(request.as_bytes()).await.unwrap();
     let mut text = String::new();
     stream.read_to_string(&mut text).await.unwrap();

@@ -413,3 +413,26 @@ async fn all_pages_are_below_the_base_path() {
     let counts = &served.json("/mon/varz").await["http_req_stats"];
     assert_eq!(counts.as_object().unwrap().len(), PATHS.len(), "{counts}");
 }
+
+#[tokio::test]
+async fn a_base_path_is_taken_literally() {
+    let (mut facts, values) = everything();
+    facts.http.base_path = "/:a/*b/{c}".to_owned();
+    let served = Served::new(Monitor::new(facts, Box::new(values))).await;
+    assert_eq!(served.get("/:a/*b/{c}/varz").await.status, 200);
+    assert_eq!(served.get("/x/y/z/varz").await.status, 404);
+}
+
+#[tokio::test]
+async fn whatever_the_method_a_request_only_looks() {
+    let served = Served::new(sample_monitor()).await;
+    for method in ["POST", "PUT", "DELETE", "OPTIONS", "PATCH"] {
+        let answer = ask(served.address, method, "/healthz").await;
+        assert_eq!(
+            (answer.status, answer.body.as_str()),
+            (200, "{\"status\":\"ok\"}")
+        );
+    }
+    let head = ask(served.address, "HEAD", "/healthz").await;
+    assert_eq!((head.status, head.body.as_str()), (200, ""));
+}
