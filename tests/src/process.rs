@@ -42,6 +42,11 @@ impl Process {
         })
     }
 
+    /// Its number, also after its end.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Everything it has written so far.
     pub fn output(&self) -> String {
         // Programs of others may write anything.
