@@ -15,6 +15,9 @@ const START: Duration = Duration::from_secs(30);
 /// Configuration of both servers.
 const CONFIG: &str = r#"
 server_name: one
+server_tags: ["a:b", "c"]
+server_metadata: { k: v }
+max_subscriptions: 900
 max_payload: 64KB
 write_deadline: "3s"
 "#;
