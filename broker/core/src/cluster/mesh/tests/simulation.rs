@@ -97,6 +97,24 @@ fn two_configured_names_never_mix() {
     }
 }
 
+/// Nobody has both in its configuration, and nobody hears of either again.
+#[test]
+fn a_cut_between_two_servers_that_only_heard_of_each_other_heals() {
+    for seed in SEEDS {
+        let mut world = World::new(seed);
+        for _ in 0..4 {
+            world.add(Some("C"), vec![url_of(0)]);
+        }
+        expect_settled(&mut world, seed);
+        world.cut(2, 3);
+        world.run(Duration::from_secs(60));
+        let mesh = world.nodes[2].mesh.as_ref().unwrap();
+        assert_eq!(mesh.established().count(), 2, "seed {seed}: the cut");
+        world.heal();
+        expect_settled(&mut world, seed);
+    }
+}
+
 #[test]
 fn what_was_cut_or_killed_comes_back() {
     for seed in SEEDS {
