@@ -238,8 +238,11 @@ impl Reader<'_> {
                     permissions = self.permissions(entry, Queues::Allowed);
                 }
                 Some("nkey") => {
-                    // It identifies the account to others in operator mode only.
                     self.text(entry);
+                    self.warning(
+                        entry,
+                        "nkey has no effect: accounts are known by their names",
+                    );
                 }
                 Some(_) => self.no_account_option(entry),
                 None => {}

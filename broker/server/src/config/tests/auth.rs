@@ -231,10 +231,7 @@ fn no_words_about_authorization_leave_the_door_open() {
     for text in samples {
         match WithFile::new(text).run("") {
             Ok(config) => assert!(asks(&config), "{text}"),
-            Err(error) => assert!(
-                error.to_string().contains("stan.conf") || text.contains("no_auth"),
-                "{error}"
-            ),
+            Err(error) => assert!(error.to_string().contains("stan.conf"), "{error}"),
         }
     }
     for line in ["-user a -pass b", "-auth t", "-user a", "-pass b"] {
@@ -292,15 +289,11 @@ fn no_message_shows_a_secret() {
         "authorization { user: a, password: s3cret, token: s3cret }",
         "authorization { users: [ { user: a, password: s3cret }, { user: a, password: s3cret } ] }",
         "authorization { user: s3cret",
-        "authorization { password: $s3cretless }",
         "cluster { port: 1, routes: [ \"nats://a:s3cret@h\" ] }",
         "cluster { port: 1, authorization { user: a, password: [s3cret] } }",
     ] {
         let refusal = WithFile::new(text).refusal();
-        assert!(
-            !refusal.contains("s3cret") || refusal.contains("$") || text.contains("less"),
-            "{refusal}"
-        );
+        assert!(!refusal.contains("s3cret"), "{refusal}");
     }
     let file = WithFile::new(
         "authorization { user: a, password: s3cret }\ncluster { port: 1, authorization { user: r, password: s3cret }, routes: [ \"nats://a:s3cret@h:1\" ] }",
