@@ -1,7 +1,7 @@
 //! Documents of the NATS server: those of the broker have the members of nats-server's, in the same
 //! order and of the same kinds, and the same answers to requests that are wrong.
 
-use std::{path::Path, process::Command, time::Duration};
+use std::{collections::BTreeSet, path::Path, process::Command, time::Duration};
 
 use tests::{ports, process::Process, programs, wire::Wire};
 use tokio::{
@@ -128,53 +128,79 @@ impl Answer {
     }
 }
 
-/// Members of a document in the order written, each with its place and the kind of its value. Of
-/// the entries of a list every member counts once.
-pub(crate) fn outline(body: &str) -> Vec<String> {
-    let mut outline: Vec<String> = Vec::new();
-    let mut place: Vec<String> = Vec::new();
-    for line in body.lines() {
-        let text = line.trim_start();
-        // Two spaces for each member around it.
-        place.truncate((line.len() - text.len()) / 2);
-        let (name, value) = match text.split_once("\": ") {
-            Some((name, value)) if name.starts_with('"') => (format!(".{}", &name[1..]), value),
-            _ => ("[]".to_owned(), text),
-        };
-        let kind = match value.bytes().next() {
-            Some(b'"') => "string",
-            Some(b'0'..=b'9' | b'-') => "number",
-            Some(b't' | b'f') => "boolean",
-            Some(b'n') => "null",
-            Some(b'{') => "object",
-            Some(b'[') => "list",
-            _ => continue,
-        };
-        place.push(name);
-        // The outermost braces have no name.
-        let shown = format!("{} {kind}", place[1..].concat());
-        if !outline.contains(&shown) {
-            outline.push(shown);
+/// What a document looks like, values apart.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Outline {
+    /// Every member by its place, with the kind of its value; entries of a list count as one.
+    members: BTreeSet<String>,
+    /// Of members of one object, which comes before which.
+    orders: BTreeSet<(String, String)>,
+}
+
+impl Outline {
+    /// Of JSON with an indent of two.
+    pub(crate) fn new(body: &str) -> Self {
+        let mut outline = Self::default();
+        // The way to the line that is looked at: each name, and what came below it so far.
+        let mut way: Vec<(String, Vec<String>)> = Vec::new();
+        for line in body.lines() {
+            let text = line.trim_start();
+            let (name, value) = match text.split_once("\": ") {
+                Some((name, value)) if name.starts_with('"') => (format!(".{}", &name[1..]), value),
+                _ => ("[]".to_owned(), text),
+            };
+            let kind = match value.bytes().next() {
+                Some(b'"') => "string",
+                Some(b'0'..=b'9' | b'-') => "number",
+                Some(b't' | b'f') => "boolean",
+                Some(b'n') => "null",
+                Some(b'{') => "object",
+                Some(b'[') => "list",
+                _ => continue,
+            };
+            way.truncate((line.len() - text.len()) / 2);
+            let above: String = way.iter().skip(1).map(|(name, _)| name.as_str()).collect();
+            // The outermost braces have no name.
+            let place = if way.is_empty() {
+                String::new()
+            } else {
+                above + &name
+            };
+            if let Some((_, before)) = way.last_mut() {
+                let orders = before
+                    .iter()
+                    .map(|earlier| (earlier.clone(), place.clone()));
+                outline.orders.extend(orders.filter(|(a, b)| a != b));
+                before.push(place.clone());
+            }
+            outline.members.insert(format!("{place} {kind}"));
+            way.push((name, Vec::new()));
         }
+        outline
     }
-    outline
 }
 
 /// What differs between two answers, apart from values.
 pub(crate) fn differences(path: &str, reference: &Answer, broker: &Answer) -> Vec<String> {
+    let (head, other) = (reference.head(), broker.head());
     let mut differences = Vec::new();
-    if reference.head() != broker.head() {
-        differences.push(format!(
-            "{path}: {}, broker {}",
-            reference.head(),
-            broker.head()
-        ));
+    if head != other {
+        differences.push(format!("{path}: {head}, broker {other}"));
     }
-    let mut expected = outline(&reference.body);
-    expected.retain(|member| !WITHOUT.iter().any(|without| member.starts_with(without)));
-    let got = outline(&broker.body);
-    if expected != got {
-        differences.push(format!("{path}:\n  {expected:?}\n  broker {got:?}"));
+    let mut expected = Outline::new(&reference.body);
+    expected
+        .members
+        .retain(|member| !WITHOUT.iter().any(|without| member.starts_with(without)));
+    let got = Outline::new(&broker.body);
+    let missing = expected.members.difference(&got.members);
+    differences.extend(missing.map(|member| format!("{path}: no {member}")));
+    let unknown = got.members.difference(&expected.members);
+    differences.extend(unknown.map(|member| format!("{path}: unknown {member}")));
+    for (first, second) in &got.orders {
+        let turned = (second.clone(), first.clone());
+        if expected.orders.contains(&turned) {
+            differences.push(format!("{path}: {first} comes before {second}"));
+        }
     }
     differences
 }
@@ -205,18 +231,19 @@ async fn documents_have_the_members_of_nats_server_in_its_order() {
 }
 
 #[test]
-fn an_outline_keeps_the_order_and_the_kinds() {
-    let body = "{\n  \"b\": 1,\n  \"a\": [\n    {\n      \"x\": \"y\"\n    },\n    {\n      \"x\": \"y\",\n      \"z\": {}\n    }\n  ],\n  \"n\": null\n}";
-    assert_eq!(
-        outline(body),
-        [
-            " object",
-            ".b number",
-            ".a list",
-            ".a[] object",
-            ".a[].x string",
-            ".a[].z object",
-            ".n null"
-        ]
-    );
+fn an_outline_knows_places_kinds_and_orders() {
+    let body = "{\n  \"b\": 1,\n  \"a\": [\n    {\n      \"z\": {}\n    },\n    {\n      \"x\": \"y\",\n      \"z\": {}\n    }\n  ]\n}";
+    let outline = Outline::new(body);
+    let members = [
+        " object",
+        ".a list",
+        ".a[] object",
+        ".a[].x string",
+        ".a[].z object",
+        ".b number",
+    ];
+    assert_eq!(outline.members, members.map(str::to_owned).into());
+    let orders = [(".a[].x", ".a[].z"), (".b", ".a")];
+    let orders = orders.map(|(first, second)| (first.to_owned(), second.to_owned()));
+    assert_eq!(outline.orders, orders.into());
 }
