@@ -4,7 +4,6 @@
 mod escape;
 mod file;
 mod nats;
-mod zone;
 
 use std::{str::FromStr, sync::Arc};
 

@@ -27,7 +27,6 @@ use tracing_subscriber::{
 use super::{
     escape::{EscapedFields, Escaping},
     file::{LogFile, LogFileSettings, Rotated},
-    zone::LocalZone,
 };
 
 /// An error with this target is the one that ends the program: `[FTL]`.
@@ -58,13 +57,12 @@ pub struct NatsLog {
 }
 
 impl NatsLog {
-    /// Installs the process-wide subscriber. To be called before there are threads, or local time
-    /// cannot be found out and is UTC. Panics go to standard error in any case.
+    /// Installs the process-wide subscriber. Panics go to standard error in any case.
     ///
     /// # Errors
     /// The filter does not parse, the file cannot be opened, or a subscriber has been installed before.
     pub fn install(settings: &NatsLogSettings) -> anyhow::Result<Self> {
-        let (log, subscriber) = Self::build(settings, LocalZone::of_system())?;
+        let (log, subscriber) = Self::build(settings)?;
         subscriber
             .try_init()
             .context("installing the logger")
@@ -73,13 +71,11 @@ impl NatsLog {
 
     fn build(
         settings: &NatsLogSettings,
-        zone: LocalZone,
     ) -> anyhow::Result<(Self, impl Subscriber + Send + Sync + 'static)> {
         let style = Arc::new(Style {
             pid: std::process::id(),
             time: AtomicBool::new(settings.time),
             utc: AtomicBool::new(settings.utc),
-            zone,
         });
         let sink = Arc::new(Sink {
             file: Mutex::new(open(settings.file.as_ref())?),
@@ -220,7 +216,6 @@ pub(super) struct Style {
     pid: u32,
     time: AtomicBool,
     utc: AtomicBool,
-    zone: LocalZone,
 }
 
 impl Style {
@@ -230,17 +225,17 @@ impl Style {
             pid,
             time: AtomicBool::new(true),
             utc: AtomicBool::new(true),
-            zone: LocalZone::fixed(UtcOffset::UTC),
         }
     }
 
     fn now(&self) -> OffsetDateTime {
         let now = OffsetDateTime::now_utc();
         if self.utc.load(Relaxed) {
-            now
-        } else {
-            self.zone.local(now)
+            return now;
         }
+        // Asked for each line, since a process outlives changes of daylight saving; the system has
+        // the zone in memory.
+        now.to_offset(UtcOffset::local_offset_at(now).unwrap_or(UtcOffset::UTC))
     }
 
     fn prefix(&self, writer: &mut impl fmt::Write, tag: &str) -> fmt::Result {

@@ -2,7 +2,7 @@ use std::{fs, path::Path};
 
 use proptest::prelude::*;
 use tempfile::TempDir;
-use time::macros::{format_description, offset};
+use time::macros::format_description;
 
 use super::*;
 use crate::logging::escape::is_dangerous;
@@ -28,7 +28,7 @@ fn logged(
     let dir = tempfile::tempdir().unwrap();
     let mut settings = settings(dir.path(), "log");
     change(&mut settings);
-    let (log, subscriber) = NatsLog::build(&settings, LocalZone::fixed(UtcOffset::UTC)).unwrap();
+    let (log, subscriber) = NatsLog::build(&settings).unwrap();
     tracing::subscriber::with_default(subscriber, || act(&log, &settings, dir.path()));
     dir
 }
@@ -78,18 +78,6 @@ fn time_stamps_have_six_digits_behind_the_second() {
     );
     let at = parsed.unwrap().assume_utc();
     assert!(before <= at && at <= OffsetDateTime::now_utc(), "{at}");
-}
-
-#[test]
-fn local_time_is_that_of_the_zone() {
-    let style = Style {
-        utc: AtomicBool::new(false),
-        zone: LocalZone::fixed(offset!(+5:30)),
-        ..Style::utc(1)
-    };
-    assert_eq!(style.now().offset(), offset!(+5:30));
-    style.utc.store(true, Relaxed);
-    assert!(style.now().offset().is_utc());
 }
 
 #[test]
