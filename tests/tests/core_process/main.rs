@@ -1,0 +1,8 @@
+//! The broker as a process, beside the real nats-server: the files it leaves, the signals it hears, the
+//! log it keeps, and how it ends.
+
+mod commands;
+mod ends;
+mod files;
+mod secrets;
+mod server;
