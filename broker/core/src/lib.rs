@@ -1,11 +1,13 @@
 //! Decisions of the broker. An input and `now` go in, effects come out; nothing here reads a clock,
 //! opens a socket or awaits.
 
+pub mod account;
 pub mod auth;
 pub mod cluster;
 pub mod durable;
 pub mod effect;
 pub mod interest;
+pub mod liveness;
 pub mod peer;
 pub mod router;
 pub mod session;

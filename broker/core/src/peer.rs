@@ -10,7 +10,7 @@
 
 use std::{
     sync::{
-        Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError, RwLock,
         atomic::{
             AtomicBool, AtomicU64, AtomicUsize,
             Ordering::{Acquire, Relaxed, Release, SeqCst},
@@ -19,6 +19,8 @@ use std::{
     task::Waker,
     time::{Duration, Instant},
 };
+
+use crate::auth::permissions::Permissions;
 
 /// Bytes waiting for a consumer above which producers pause. Measured: 256 KiB stalls too often,
 /// 8 MiB loses as much by leaving the cache.
@@ -40,6 +42,10 @@ pub struct Peer {
     /// Never cut, so producers have to wait.
     patient: bool,
     headers: AtomicBool,
+    /// What its user may do; `None`: everything.
+    permissions: RwLock<Option<Arc<Permissions>>>,
+    /// Replies that it gets are noted, because it may answer them.
+    notes_replies: AtomicBool,
     /// Bytes queued with the owner, as of the end of its last pass.
     pending: AtomicUsize,
     /// Bytes handed over by other workers and not yet seen by the owner.
@@ -69,6 +75,8 @@ impl Peer {
             slot,
             patient: false,
             headers: AtomicBool::new(false),
+            permissions: RwLock::new(None),
+            notes_replies: AtomicBool::new(false),
             pending: AtomicUsize::new(0),
             in_transit: AtomicUsize::new(0),
             taken: AtomicU64::new(0),
@@ -96,6 +104,41 @@ impl Peer {
     /// Set by `CONNECT`.
     pub fn set_headers(&self, headers: bool) {
         self.headers.store(headers, Relaxed);
+    }
+
+    /// Set by `CONNECT` and by a reload. What subscriptions of this connection get changes once their
+    /// account's list has been [invalidated](crate::sublist::Sublist::invalidate), if there are any.
+    pub fn set_permissions(&self, permissions: Option<Arc<Permissions>>) {
+        let responses = permissions.as_ref().and_then(|one| one.responses());
+        self.notes_replies.store(responses.is_some(), Relaxed);
+        *self
+            .permissions
+            .write()
+            .unwrap_or_else(PoisonError::into_inner) = permissions;
+    }
+
+    /// Whether a subscription in a group (empty: none) may get a message on a subject.
+    #[must_use]
+    pub fn may_receive(&self, queue_group: &[u8], subject: &[u8]) -> bool {
+        let permissions = self
+            .permissions
+            .read()
+            .unwrap_or_else(PoisonError::into_inner);
+        permissions
+            .as_ref()
+            .is_none_or(|one| one.may_receive(queue_group, subject))
+    }
+
+    /// Whether its connection wants to know the replies of what it gets (`allow_responses`).
+    #[must_use]
+    pub fn notes_replies(&self) -> bool {
+        self.notes_replies.load(Relaxed)
+    }
+
+    /// The connection is closing.
+    #[must_use]
+    pub fn is_gone(&self) -> bool {
+        self.gone.load(Acquire)
     }
 
     /// Bytes waiting, wherever they are.
@@ -184,7 +227,7 @@ impl Peer {
 
 #[cfg(test)]
 mod tests {
-    use std::{sync::Arc, task::Wake};
+    use std::task::Wake;
 
     use super::*;
 

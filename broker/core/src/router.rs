@@ -1,20 +1,29 @@
 //! Hands a run of messages with one subject to everyone interested: fan-out, queue groups,
-//! auto-unsubscribe, echo.
+//! auto-unsubscribe, echo, other servers.
 
 use std::sync::Arc;
 
+use smallvec::SmallVec;
+
 use crate::{
-    interest::{Delivery, Interest},
+    interest::{Delivery, Group, Interest, RouteDelivery},
     subscription::Subscription,
 };
 
 /// Most messages in a run, so that one word says which of them reached somebody.
 pub const MAX_RUN: usize = 64;
 
+/// Queue groups that a message for another server is meant for.
+pub type Queues<'a> = SmallVec<[&'a [u8]; 2]>;
+
 /// Carries deliveries out.
 pub trait Outlet<M> {
     /// Some messages of the run, in order, for one subscription.
     fn deliver(&mut self, delivery: &Delivery, messages: &[M]);
+
+    /// Some messages of the run, in order, for another server: for all who listen there outside of
+    /// groups, and for one member of each of the groups.
+    fn forward(&mut self, route: &RouteDelivery, messages: &[M], queues: &[&[u8]]);
 
     /// A subscription has got its last message and must be removed.
     fn exhausted(&mut self, subscription: &Arc<Subscription>);
@@ -40,8 +49,9 @@ impl Dice {
     }
 }
 
-/// Delivers a run. `muted` is the publishing connection if it does not want to hear itself.
-/// Returns which messages reached anybody, the first in the lowest bit.
+/// Delivers a run that a client or a service of this server published. `muted` is the publishing
+/// connection if it does not want to hear itself. Returns which messages reached anybody, the first
+/// in the lowest bit.
 pub fn route<M, O: Outlet<M>>(
     interest: &Interest,
     messages: &[M],
@@ -53,17 +63,18 @@ pub fn route<M, O: Outlet<M>>(
         messages.len() <= MAX_RUN,
         "a run has at most {MAX_RUN} messages"
     );
-    if !interest.interleaved {
+    if !interest.singly {
         return route_together(interest, messages, muted, dice, outlet);
     }
     messages
         .chunks(1)
         .enumerate()
         .fold(0, |reached, (index, message)| {
-            reached | route_together(interest, message, muted, dice, outlet) << index
+            reached | route_single(interest, message, muted, dice, outlet) << index
         })
 }
 
+/// No group has members on other servers.
 fn route_together<M, O: Outlet<M>>(
     interest: &Interest,
     messages: &[M],
@@ -77,15 +88,135 @@ fn route_together<M, O: Outlet<M>>(
     }
     for group in &interest.groups {
         for (index, message) in messages.chunks(1).enumerate() {
-            // The first member from a random place on that can take it.
-            let start = dice.below(group.len());
-            let taken = (start..group.len())
-                .chain(0..start)
-                .any(|member| offer(&group[member], message, muted, outlet) > 0);
+            let start = dice.below(group.members.len());
+            let taken = offer_to_one(group, start, message, muted, outlet);
             reached |= u64::from(taken) << index;
         }
     }
+    for route in &interest.routes {
+        outlet.forward(route, messages, &[]);
+        reached |= first(messages.len());
+    }
     reached
+}
+
+/// One message; every group is decided before other servers get theirs.
+fn route_single<M, O: Outlet<M>>(
+    interest: &Interest,
+    message: &[M],
+    muted: Option<u64>,
+    dice: &mut Dice,
+    outlet: &mut O,
+) -> u64 {
+    let mut reached = 0;
+    for delivery in &interest.plain {
+        reached |= first(offer(delivery, message, muted, outlet));
+    }
+    let mut queues: SmallVec<[Queues<'_>; 4]> =
+        interest.routes.iter().map(|_| Queues::new()).collect();
+    for group in &interest.groups {
+        match choose(group, message, muted, dice, outlet) {
+            Chosen::Here => reached = 1,
+            Chosen::Nobody => {}
+            Chosen::There(route) => queues[route].push(&group.name),
+        }
+    }
+    for (route, queues) in interest.routes.iter().zip(&queues) {
+        if route.plain || !queues.is_empty() {
+            outlet.forward(route, message, queues);
+            reached = 1;
+        }
+    }
+    reached
+}
+
+/// Who of a group gets a message.
+enum Chosen {
+    /// It has been delivered.
+    Here,
+    /// On the server of this route.
+    There(usize),
+    Nobody,
+}
+
+/// Evenly among all members wherever they are. A member here that cannot take it passes it on; one on
+/// another server is believed to be able to.
+fn choose<M, O: Outlet<M>>(
+    group: &Group,
+    message: &[M],
+    muted: Option<u64>,
+    dice: &mut Dice,
+    outlet: &mut O,
+) -> Chosen {
+    let here = group.members.len();
+    let there: usize = group
+        .remote
+        .iter()
+        .map(|(_, weight)| *weight as usize)
+        .sum();
+    let start = dice.below(here + there);
+    if start < here && offer_to_one(group, start, message, muted, outlet) {
+        return Chosen::Here;
+    }
+    let mut place = start.saturating_sub(here);
+    for (route, weight) in &group.remote {
+        let weight = *weight as usize;
+        if place < weight {
+            return Chosen::There(*route);
+        }
+        place -= weight;
+    }
+    Chosen::Nobody
+}
+
+/// Delivers a message that another server sent: to everybody here outside of groups, and to one
+/// member of each group it is meant for. A group whose last member here has just left is looked for on
+/// a third server; that is the only case of a second hop. `from` is the peer it came from.
+pub fn route_arrived<M, O: Outlet<M>>(
+    interest: &Interest,
+    message: &M,
+    queues: &[&[u8]],
+    from: u64,
+    dice: &mut Dice,
+    outlet: &mut O,
+) {
+    let message = std::slice::from_ref(message);
+    for delivery in &interest.plain {
+        offer(delivery, message, None, outlet);
+    }
+    for queue in queues {
+        let Some(group) = interest.groups.iter().find(|group| *group.name == **queue) else {
+            continue;
+        };
+        let here = group.members.len();
+        if here > 0 && offer_to_one(group, dice.below(here), message, None, outlet) {
+            continue;
+        }
+        let elsewhere = group
+            .remote
+            .iter()
+            .map(|(route, _)| &interest.routes[*route])
+            .find(|route| route.peer.id != from);
+        if let Some(route) = elsewhere {
+            outlet.forward(route, message, &[queue]);
+        }
+    }
+}
+
+/// The first member here, from a random place on, that can take a message gets it.
+fn offer_to_one<M, O: Outlet<M>>(
+    group: &Group,
+    start: usize,
+    message: &[M],
+    muted: Option<u64>,
+    outlet: &mut O,
+) -> bool {
+    let (before, after) = group.members.split_at(start);
+    after
+        .iter()
+        .chain(before)
+        .filter(|member| !member.subscription.is_gone())
+        .any(|member| offer(member, message, muted, outlet) > 0)
 }
 
 /// Delivers as many as the subscription may get; returns how many.
@@ -118,111 +249,4 @@ fn first(count: usize) -> u64 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::{
-        interest::InterestCache, peer::Peer, sublist::SharedSublist, subscription::Target,
-    };
-
-    /// Connection and message of every delivery, in order.
-    #[derive(Default)]
-    struct Record {
-        delivered: Vec<(u64, u32)>,
-        exhausted: Vec<u64>,
-    }
-
-    impl Outlet<u32> for Record {
-        fn deliver(&mut self, delivery: &Delivery, messages: &[u32]) {
-            let connection = delivery.subscription.connection().unwrap();
-            self.delivered
-                .extend(messages.iter().map(|&message| (connection, message)));
-        }
-
-        fn exhausted(&mut self, subscription: &Arc<Subscription>) {
-            self.exhausted.push(subscription.connection().unwrap());
-        }
-    }
-
-    fn interest(subscriptions: &[(&str, u64, u32)]) -> std::rc::Rc<Interest> {
-        let shared = SharedSublist::default();
-        for &(group, connection, max) in subscriptions {
-            let target = Target::Connection(Arc::new(Peer::new(connection, 0, 0)));
-            let one = Arc::new(Subscription::new(b"a", group.as_bytes(), b"1", target));
-            if max > 0 {
-                one.allowance.limit_to(max);
-            }
-            shared.change(|list| list.insert(one));
-        }
-        InterestCache::default().look_up(b"a", &shared)
-    }
-
-    fn routed(interest: &Interest, messages: &[u32], muted: Option<u64>) -> (Record, u64) {
-        let mut record = Record::default();
-        let reached = route(interest, messages, muted, &mut Dice::new(1), &mut record);
-        (record, reached)
-    }
-
-    #[test]
-    fn a_run_goes_target_by_target() {
-        let (record, reached) = routed(&interest(&[("", 1, 0), ("", 2, 0)]), &[10, 11], None);
-        assert_eq!(record.delivered, [(1, 10), (1, 11), (2, 10), (2, 11)]);
-        assert_eq!(reached, 0b11);
-    }
-
-    #[test]
-    fn a_connection_with_two_parts_gets_them_in_published_order() {
-        let (record, _) = routed(&interest(&[("", 1, 0), ("", 1, 0)]), &[10, 11], None);
-        assert_eq!(record.delivered, [(1, 10), (1, 10), (1, 11), (1, 11)]);
-    }
-
-    #[test]
-    fn a_maximum_cuts_the_run_and_reports_the_end_once() {
-        let interest = interest(&[("", 1, 2)]);
-        let (record, reached) = routed(&interest, &[10, 11, 12], None);
-        assert_eq!(record.delivered, [(1, 10), (1, 11)]);
-        assert_eq!((record.exhausted, reached), (vec![1], 0b011));
-        let (record, reached) = routed(&interest, &[13], None);
-        assert!(record.delivered.is_empty() && record.exhausted.is_empty() && reached == 0);
-    }
-
-    #[test]
-    fn own_messages_are_kept_from_the_muted_in_groups_too() {
-        let interest = interest(&[("", 1, 0), ("q", 1, 0), ("q", 2, 0)]);
-        let (record, reached) = routed(&interest, &[10, 11, 12], Some(1));
-        assert_eq!(record.delivered, [(2, 10), (2, 11), (2, 12)]);
-        assert_eq!(reached, 0b111);
-    }
-
-    #[test]
-    fn one_member_of_each_group_gets_a_message_and_all_get_their_share() {
-        let interest = interest(&[("q", 1, 0), ("q", 2, 0), ("r", 3, 0)]);
-        let mut record = Record::default();
-        let mut dice = Dice::new(7);
-        for message in 0..1000 {
-            assert_eq!(
-                route(&interest, &[message], None, &mut dice, &mut record),
-                1
-            );
-        }
-        let share = |connection| {
-            record
-                .delivered
-                .iter()
-                .filter(|one| one.0 == connection)
-                .count()
-        };
-        assert_eq!(share(1) + share(2), 1000);
-        assert_eq!(share(3), 1000);
-        assert!((400..600).contains(&share(1)), "{} of 1000", share(1));
-    }
-
-    #[test]
-    fn a_member_past_its_maximum_is_passed_over() {
-        let interest = interest(&[("q", 1, 1), ("q", 2, 0)]);
-        let messages: Vec<u32> = (0..64).collect();
-        let (record, reached) = routed(&interest, &messages, None);
-        assert_eq!(record.delivered.len(), 64);
-        assert_eq!(record.delivered.iter().filter(|one| one.0 == 1).count(), 1);
-        assert_eq!(reached, u64::MAX);
-    }
-}
+mod tests;

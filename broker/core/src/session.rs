@@ -1,14 +1,9 @@
-//! One connection's protocol state: what it said in `CONNECT`, what it subscribed to, whether it is
-//! still there.
-//!
-//! Nobody has to authenticate yet. Credentials will be judged in [`Session::connect`], and whatever
-//! comes before a first successful one will be refused by the caller asking
-//! [`Session::is_connected`].
+//! One client's protocol state: what it said in `CONNECT`, who it is, what it subscribed to.
 
 use std::{
     collections::{HashMap, hash_map::Entry},
     sync::Arc,
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use ahash::RandomState;
@@ -18,30 +13,11 @@ use broker_proto::{
     subject,
 };
 
-use crate::subscription::{Subscription, Target};
-
-/// How long a measured round-trip time is good; after that even a busy client is pinged.
-const ROUND_TRIP_VALID: Duration = Duration::from_secs(3600);
-
-/// When to ask whether a client is still there.
-#[derive(Clone, Copy, Debug)]
-pub struct PingPolicy {
-    pub interval: Duration,
-    /// The first after `CONNECT`, to learn the round-trip time, if the interval is not shorter.
-    pub first: Duration,
-    /// Unanswered `PING`s after which a client is given up.
-    pub max_outstanding: u32,
-}
-
-/// What a tick of the ping timer leads to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Tick {
-    /// The client was heard of lately.
-    Quiet,
-    Ping,
-    /// Too many unanswered: close.
-    Stale,
-}
+use crate::{
+    account::Account,
+    auth::{responses::ResponsePermits, user::User, verdicts::PublishVerdicts},
+    subscription::{Subscription, Target},
+};
 
 /// What a client told about itself, for monitoring.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -54,9 +30,6 @@ pub struct ClientDescription {
 /// `CONNECT` cannot be accepted; the connection is closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ConnectError {
-    /// Not told to the client.
-    #[error(transparent)]
-    Malformed(#[from] BadConnect),
     /// Only 0 and 1 exist.
     #[error("client protocol {0} does not exist")]
     Protocol(i64),
@@ -65,13 +38,12 @@ pub enum ConnectError {
 }
 
 impl ConnectError {
-    /// What the client is told, if anything.
+    /// What the client is told.
     #[must_use]
-    pub fn reply(self) -> Option<ServerError<'static>> {
+    pub fn reply(self) -> ServerError<'static> {
         match self {
-            Self::Malformed(_) => None,
-            Self::Protocol(_) => Some(ServerError::InvalidClientProtocol),
-            Self::NoRespondersWithoutHeaders => Some(ServerError::NoRespondersRequiresHeaders),
+            Self::Protocol(_) => ServerError::InvalidClientProtocol,
+            Self::NoRespondersWithoutHeaders => ServerError::NoRespondersRequiresHeaders,
         }
     }
 }
@@ -79,10 +51,19 @@ impl ConnectError {
 /// What became of a `SUB`.
 #[derive(Debug)]
 pub enum Subscribed {
-    /// To be added to the sublist.
+    /// To be added to the account's list.
     New(Arc<Subscription>),
     /// The sid is taken; the first subscription stays, nothing is said.
     Duplicate,
+}
+
+/// Limits on the subscriptions of a connection.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SubscriptionLimits {
+    /// `None`: no limit.
+    pub count: Option<usize>,
+    /// Tokens of a filter; `None`: no limit.
+    pub tokens: Option<usize>,
 }
 
 /// See the module documentation.
@@ -100,51 +81,52 @@ pub struct Session {
     pub no_responders: bool,
     /// Takes an `INFO` at any time.
     pub async_info: bool,
+    account: Arc<Account>,
+    /// `None`: has to authenticate before anything else.
+    user: Option<Arc<User>>,
     client: Option<Box<ClientDescription>>,
     subscriptions: HashMap<Box<[u8]>, Arc<Subscription>, RandomState>,
+    /// Of a user with permissions.
+    rights: Option<Box<Rights>>,
     ponged: bool,
-    active: bool,
-    pings_outstanding: u32,
-    next_tick: Instant,
-    ping_sent: Instant,
-    round_trip: Option<(Duration, Instant)>,
+}
+
+/// What is remembered to judge publications.
+#[derive(Debug)]
+struct Rights {
+    verdicts: PublishVerdicts,
+    responses: Option<ResponsePermits>,
 }
 
 impl Session {
-    /// A connection that has just been accepted.
+    /// A connection that has just been accepted. `user` is who it is as long as it has not said
+    /// `CONNECT`; `None` where it must. `account` is that user's.
     #[must_use]
-    pub fn new(pings: &PingPolicy, now: Instant) -> Self {
+    pub fn new(user: Option<Arc<User>>, account: Arc<Account>) -> Self {
         let defaults = ConnectOptions::default();
-        Self {
+        let mut session = Self {
             verbose: defaults.verbose,
             pedantic: defaults.pedantic,
             echo: defaults.echo,
             headers: false,
             no_responders: false,
             async_info: false,
+            account,
+            user: None,
             client: None,
             subscriptions: HashMap::default(),
+            rights: None,
             ponged: false,
-            active: false,
-            pings_outstanding: 0,
-            next_tick: now + pings.interval,
-            ping_sent: now,
-            round_trip: None,
-        }
+        };
+        session.become_user(user);
+        session
     }
 
-    /// Takes `CONNECT` in. `jitter` (0 to 1) spreads the first `PING`s of clients that come together.
-    /// Returns the subscriptions that a repeated `CONNECT` ends, as nats-server does from 2.14 on.
+    /// Reads `CONNECT` on top of what a client said before.
     ///
     /// # Errors
-    /// The connection must be closed after [`ConnectError::reply`].
-    pub fn connect(
-        &mut self,
-        json: &[u8],
-        pings: &PingPolicy,
-        jitter: f64,
-        now: Instant,
-    ) -> Result<Vec<Arc<Subscription>>, ConnectError> {
+    /// Not told to the client: the connection is closed.
+    pub fn read_connect(&self, json: &[u8]) -> Result<ConnectOptions, BadConnect> {
         let mut options = ConnectOptions::default();
         if self.is_connected() {
             options.verbose = self.verbose;
@@ -152,13 +134,32 @@ impl Session {
             options.echo = self.echo;
         }
         options.update(json)?;
+        Ok(options)
+    }
+
+    /// The credentials were found to be those of `user`, who belongs to `account`. `headers` says
+    /// whether this server supports them. Returns the subscriptions that a repeated `CONNECT` ends, as
+    /// nats-server does from 2.14 on; they are in the list of the account that [`Self::account`] gave
+    /// before.
+    ///
+    /// # Errors
+    /// The connection must be closed after [`ConnectError::reply`].
+    pub fn connect(
+        &mut self,
+        options: ConnectOptions,
+        headers: bool,
+        user: Arc<User>,
+        account: Arc<Account>,
+    ) -> Result<Vec<Arc<Subscription>>, ConnectError> {
         if !(0..=1).contains(&options.protocol) {
             return Err(ConnectError::Protocol(options.protocol));
         }
-        if options.no_responders && !options.headers {
+        let headers = headers && options.headers;
+        if options.no_responders && !headers {
             return Err(ConnectError::NoRespondersWithoutHeaders);
         }
-        let ended = if self.is_connected() {
+        let moves = !Arc::ptr_eq(&account, &self.account);
+        let ended = if self.is_connected() || moves {
             self.close()
         } else {
             Vec::new()
@@ -166,7 +167,7 @@ impl Session {
         self.verbose = options.verbose;
         self.pedantic = options.pedantic;
         self.echo = options.echo;
-        self.headers = options.headers;
+        self.headers = headers;
         self.no_responders = options.no_responders;
         self.async_info = options.protocol >= 1;
         let ConnectOptions {
@@ -180,15 +181,54 @@ impl Session {
             lang,
             version,
         }));
-        let first = pings.interval.min(pings.first);
-        self.next_tick = now + first + first.mul_f64(jitter.clamp(0.0, 1.0) / 5.0);
+        self.account = account;
+        self.become_user(Some(user));
         Ok(ended)
+    }
+
+    /// The user as a reload leaves it, in the same account. Returns the subscriptions it has no right
+    /// to any more: the caller removes them from the list and tells the client.
+    pub fn change_user(&mut self, user: Arc<User>) -> Vec<Arc<Subscription>> {
+        self.become_user(Some(user));
+        let Some(permissions) = self.user.as_ref().and_then(|user| user.permissions()) else {
+            return Vec::new();
+        };
+        let refused = |_: &Box<[u8]>, one: &mut Arc<Subscription>| {
+            !permissions.may_subscribe(&one.subject, &one.queue_group)
+        };
+        self.subscriptions
+            .extract_if(refused)
+            .map(|(_, subscription)| subscription)
+            .collect()
+    }
+
+    fn become_user(&mut self, user: Option<Arc<User>>) {
+        let permissions = user.as_ref().and_then(|user| user.permissions());
+        self.rights = permissions.map(|permissions| {
+            Box::new(Rights {
+                verdicts: PublishVerdicts::new(Arc::clone(permissions)),
+                responses: permissions.responses().map(ResponsePermits::new),
+            })
+        });
+        self.user = user;
     }
 
     /// `CONNECT` was accepted.
     #[must_use]
     pub fn is_connected(&self) -> bool {
         self.client.is_some()
+    }
+
+    /// Whose rights count; `None`: it has to authenticate first.
+    #[must_use]
+    pub fn user(&self) -> Option<&Arc<User>> {
+        self.user.as_ref()
+    }
+
+    /// Where its subjects live.
+    #[must_use]
+    pub fn account(&self) -> &Arc<Account> {
+        &self.account
     }
 
     /// What the client said of itself; `None` before `CONNECT`.
@@ -203,6 +243,39 @@ impl Session {
         self.subscriptions.len()
     }
 
+    /// All subscriptions, in no order.
+    pub fn subscriptions(&self) -> impl Iterator<Item = &Arc<Subscription>> {
+        self.subscriptions.values()
+    }
+
+    /// Everything may be published, to any reply.
+    #[must_use]
+    pub fn publishes_freely(&self) -> bool {
+        self.rights.is_none()
+    }
+
+    /// Whether one message may be published to a subject.
+    pub fn may_publish(&mut self, subject: &[u8], now: Instant) -> bool {
+        let Some(rights) = self.rights.as_deref_mut() else {
+            return true;
+        };
+        rights.verdicts.may_publish(subject)
+            || rights
+                .responses
+                .as_mut()
+                .is_some_and(|responses| responses.claim(subject, now))
+    }
+
+    /// A message with a reply was delivered to a client that may answer it.
+    pub fn note_reply(&mut self, reply: &[u8], now: Instant) {
+        if let Some(rights) = self.rights.as_deref_mut()
+            && let Some(responses) = &mut rights.responses
+            && !reply.is_empty()
+        {
+            responses.note(reply, now);
+        }
+    }
+
     /// A new subscription for `target`.
     ///
     /// # Errors
@@ -212,20 +285,31 @@ impl Session {
         subject: &'a [u8],
         queue_group: &'a [u8],
         sid: &[u8],
+        limits: &SubscriptionLimits,
         target: Target,
     ) -> Result<Subscribed, ServerError<'a>> {
-        if !subject::is_filter(subject) {
-            return Err(ServerError::InvalidSubject);
-        }
-        // Reserved by the reference for services of its own.
-        if queue_group == b"_sys_" {
+        let permissions = self.user.as_ref().and_then(|user| user.permissions());
+        let allowed = permissions.is_none_or(|one| one.may_subscribe(subject, queue_group));
+        // The group is reserved by the reference for services of its own.
+        if !allowed || queue_group == b"_sys_" {
             return Err(ServerError::SubscriptionDenied {
                 subject,
                 queue_group,
             });
         }
+        let tokens = || subject::tokens(subject).count();
+        if limits.tokens.is_some_and(|limit| tokens() > limit) {
+            return Err(ServerError::TooManyTokens(subject));
+        }
+        if limits
+            .count
+            .is_some_and(|limit| self.subscriptions.len() >= limit)
+        {
+            return Err(ServerError::MaxSubscriptions);
+        }
         match self.subscriptions.entry(sid.into()) {
             Entry::Occupied(_) => Ok(Subscribed::Duplicate),
+            Entry::Vacant(_) if !subject::is_filter(subject) => Err(ServerError::InvalidSubject),
             Entry::Vacant(vacant) => {
                 let new = Arc::new(Subscription::new(subject, queue_group, sid, target));
                 vacant.insert(Arc::clone(&new));
@@ -234,7 +318,7 @@ impl Session {
         }
     }
 
-    /// `UNSUB`: returns the subscription if it must be removed from the sublist now.
+    /// `UNSUB`: returns the subscription if it must be removed from the list now.
     pub fn unsubscribe(&mut self, sid: &[u8], max: u32) -> Option<Arc<Subscription>> {
         let known = self.subscriptions.get(sid)?;
         if known.allowance.limit_to(max) {
@@ -252,7 +336,7 @@ impl Session {
         }
     }
 
-    /// Gives all subscriptions back, to be removed from the sublist.
+    /// Gives all subscriptions back, to be removed from the list.
     pub fn close(&mut self) -> Vec<Arc<Subscription>> {
         self.subscriptions
             .drain()
@@ -260,197 +344,19 @@ impl Session {
             .collect()
     }
 
-    /// The client sent something that shows it is at work. A `PONG` does not.
-    pub fn heard(&mut self) {
-        self.active = true;
-    }
-
     /// `PING` came. Returns whether it is the first since `CONNECT`, after which clients that take an
     /// `INFO` at any time get one.
     pub fn pinged(&mut self) -> bool {
-        self.heard();
         self.is_connected() && !std::mem::replace(&mut self.ponged, true)
     }
 
-    /// `PONG` came.
-    pub fn ponged(&mut self, now: Instant) {
-        if self.pings_outstanding > 0 {
-            self.round_trip = Some((now.saturating_duration_since(self.ping_sent), now));
-        }
-        self.pings_outstanding = 0;
-    }
-
-    /// Last measured round-trip time.
+    /// A `PING` was answered since `CONNECT`, so that an `INFO` may come at any time to those who take
+    /// one.
     #[must_use]
-    pub fn round_trip(&self) -> Option<Duration> {
-        self.round_trip.map(|(measured, _)| measured)
-    }
-
-    /// When [`Self::tick`] wants to be called.
-    #[must_use]
-    pub fn next_tick(&self) -> Instant {
-        self.next_tick
-    }
-
-    /// The ping timer is due.
-    pub fn tick(&mut self, pings: &PingPolicy, now: Instant) -> Tick {
-        self.next_tick = now + pings.interval;
-        let measured = self
-            .round_trip
-            .is_some_and(|(_, at)| now < at + ROUND_TRIP_VALID);
-        if std::mem::take(&mut self.active) && measured {
-            return Tick::Quiet;
-        }
-        if self.pings_outstanding + 1 > pings.max_outstanding {
-            return Tick::Stale;
-        }
-        self.pings_outstanding += 1;
-        self.ping_sent = now;
-        Tick::Ping
+    pub fn takes_info(&self) -> bool {
+        self.async_info && self.ponged
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::effect::HandlerId;
-
-    const PINGS: PingPolicy = PingPolicy {
-        interval: Duration::from_secs(120),
-        first: Duration::from_secs(2),
-        max_outstanding: 2,
-    };
-
-    fn session() -> (Session, Instant) {
-        let now = Instant::now();
-        (Session::new(&PINGS, now), now)
-    }
-
-    fn subscribe(session: &mut Session, subject: &str, sid: &str) -> Option<Arc<Subscription>> {
-        let target = Target::Internal(HandlerId(0));
-        match session
-            .subscribe(subject.as_bytes(), b"", sid.as_bytes(), target)
-            .unwrap()
-        {
-            Subscribed::New(new) => Some(new),
-            Subscribed::Duplicate => None,
-        }
-    }
-
-    #[test]
-    fn connect_refuses_unknown_protocols_and_lone_no_responders() {
-        let (mut session, now) = session();
-        let mut refused = |json: &str| {
-            session
-                .connect(json.as_bytes(), &PINGS, 0.0, now)
-                .unwrap_err()
-                .reply()
-        };
-        assert_eq!(refused("{"), None);
-        assert_eq!(
-            refused(r#"{"protocol":2}"#),
-            Some(ServerError::InvalidClientProtocol)
-        );
-        assert_eq!(
-            refused(r#"{"protocol":-1}"#),
-            Some(ServerError::InvalidClientProtocol)
-        );
-        let error = Some(ServerError::NoRespondersRequiresHeaders);
-        assert_eq!(refused(r#"{"no_responders":true}"#), error);
-        assert!(!session.is_connected());
-    }
-
-    #[test]
-    fn a_second_connect_keeps_what_it_does_not_mention_and_ends_subscriptions() {
-        let (mut session, now) = session();
-        let connect = |session: &mut Session, json: &str| {
-            session.connect(json.as_bytes(), &PINGS, 0.0, now).unwrap()
-        };
-        subscribe(&mut session, "early", "1");
-        assert!(connect(&mut session, r#"{"verbose":false,"echo":false}"#).is_empty());
-        assert!(session.pedantic && !session.verbose && !session.echo);
-        let ended = connect(&mut session, r#"{"pedantic":false}"#);
-        assert_eq!(ended.len(), 1);
-        assert!(!session.pedantic && !session.verbose && !session.echo);
-    }
-
-    #[test]
-    fn the_first_of_two_equal_sids_stays() {
-        let (mut session, _) = session();
-        let first = subscribe(&mut session, "a", "1").unwrap();
-        assert!(subscribe(&mut session, "b", "1").is_none());
-        assert!(Arc::ptr_eq(&session.unsubscribe(b"1", 0).unwrap(), &first));
-        assert!(session.unsubscribe(b"1", 0).is_none());
-    }
-
-    #[test]
-    fn an_exhausted_subscription_does_not_take_its_successor_along() {
-        let (mut session, _) = session();
-        let first = subscribe(&mut session, "a", "1").unwrap();
-        session.unsubscribe(b"1", 0);
-        subscribe(&mut session, "a", "1");
-        session.exhausted(&first);
-        assert_eq!(session.subscription_count(), 1);
-    }
-
-    #[test]
-    fn bad_subjects_and_the_reserved_group_are_answered() {
-        let (mut session, _) = session();
-        let mut refused = |subject: &'static [u8], group: &'static [u8]| {
-            session
-                .subscribe(subject, group, b"1", Target::Internal(HandlerId(0)))
-                .unwrap_err()
-        };
-        assert_eq!(refused(b"a..b", b""), ServerError::InvalidSubject);
-        let denied = ServerError::SubscriptionDenied {
-            subject: b"a",
-            queue_group: b"_sys_",
-        };
-        assert_eq!(refused(b"a", b"_sys_"), denied);
-    }
-
-    #[test]
-    fn first_ping_comes_soon_after_connect_with_jitter() {
-        let (mut session, now) = session();
-        assert_eq!(session.next_tick(), now + PINGS.interval);
-        session.connect(b"{}", &PINGS, 1.0, now).unwrap();
-        assert_eq!(session.next_tick(), now + Duration::from_millis(2400));
-    }
-
-    #[test]
-    fn silence_ends_in_stale_even_with_unprompted_pongs() {
-        let (mut session, mut now) = session();
-        for expected in [Tick::Ping, Tick::Ping, Tick::Stale] {
-            now += PINGS.interval;
-            assert_eq!(session.tick(&PINGS, now), expected);
-        }
-        session.ponged(now);
-        assert_eq!(session.tick(&PINGS, now), Tick::Ping);
-    }
-
-    #[test]
-    fn a_busy_client_is_not_pinged_once_its_round_trip_is_known() {
-        let (mut session, mut now) = session();
-        session.heard();
-        assert_eq!(session.tick(&PINGS, now), Tick::Ping);
-        session.ponged(now + Duration::from_millis(3));
-        assert_eq!(session.round_trip(), Some(Duration::from_millis(3)));
-        session.heard();
-        now += PINGS.interval;
-        assert_eq!(session.tick(&PINGS, now), Tick::Quiet);
-        assert_eq!(session.tick(&PINGS, now), Tick::Ping);
-        session.ponged(now);
-        session.heard();
-        now += ROUND_TRIP_VALID;
-        assert_eq!(session.tick(&PINGS, now), Tick::Ping);
-    }
-
-    #[test]
-    fn only_the_first_ping_after_connect_is_special() {
-        let (mut session, now) = session();
-        assert!(!session.pinged());
-        session.connect(b"{}", &PINGS, 0.0, now).unwrap();
-        assert!(session.pinged());
-        assert!(!session.pinged());
-    }
-}
+mod tests;

@@ -1,7 +1,7 @@
 //! Who is interested in a subject: a trie of tokens with wildcard branches, and a short memory of
 //! what changed last.
 //!
-//! There is one list for all workers, behind a mutex that is taken for changes and for subjects a
+//! There is one list an account for all workers, behind a mutex that is taken for changes and for subjects a
 //! worker has not seen lately. Workers keep match results of their own (`interest`) and learn from
 //! [`SharedSublist::generation`] with a single load whether those may be out of date, and from
 //! [`Sublist::changes_since`] which of them are.
@@ -28,11 +28,13 @@ const CHANGE_LOG: usize = 1024;
 
 type Subscriptions = Vec<Arc<Subscription>>;
 
-/// All subscriptions of the broker.
+/// All subscriptions of an account.
 #[derive(Debug, Default)]
 pub struct Sublist {
     root: Level,
     count: usize,
+    /// Subscriptions ever removed.
+    removed: u64,
     /// Number of changes ever made.
     generation: u64,
     /// The filters changed last, newest at the back.
@@ -107,6 +109,7 @@ impl Sublist {
             .remove(&split(&subscription.subject), subscription);
         if removed {
             self.count -= 1;
+            self.removed += 1;
             self.note(Arc::clone(subscription));
         }
         removed
@@ -132,6 +135,23 @@ impl Sublist {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.count == 0
+    }
+
+    /// Subscriptions ever inserted, and ever removed.
+    #[must_use]
+    pub fn turnover(&self) -> (u64, u64) {
+        (self.count as u64 + self.removed, self.removed)
+    }
+
+    /// All subscriptions, in no order.
+    pub fn for_each(&self, mut look: impl FnMut(&Arc<Subscription>)) {
+        self.root.for_each(&mut look);
+    }
+
+    /// Makes every worker forget what it knows: rights have changed.
+    pub fn invalidate(&mut self) {
+        self.changes.clear();
+        self.generation += 1;
     }
 
     /// Number of changes ever made.
@@ -189,6 +209,16 @@ impl Level {
                 to.add(&node.subscriptions);
             } else if let Some(next) = &node.next {
                 next.collect(rest, to);
+            }
+        }
+    }
+
+    fn for_each(&self, look: &mut impl FnMut(&Arc<Subscription>)) {
+        let branches = self.partial.iter().chain(&self.full).map(|node| &**node);
+        for node in branches.chain(self.literals.values()) {
+            node.subscriptions.iter().for_each(&mut *look);
+            if let Some(next) = &node.next {
+                next.for_each(look);
             }
         }
     }

@@ -16,6 +16,11 @@ pub enum Target {
     Connection(Arc<Peer>),
     /// A service inside the broker.
     Internal(HandlerId),
+    /// Another server, for its clients. In a queue group it stands for `weight` members.
+    Route {
+        peer: Arc<Peer>,
+        weight: u32,
+    },
 }
 
 /// Shared by the session that owns it, the sublist, and every cached match result.
@@ -44,12 +49,38 @@ impl Subscription {
         }
     }
 
-    /// Number of the connection it belongs to; `None` for a service inside the broker.
+    /// Number of the client's connection it belongs to; `None` for a service inside the broker and for
+    /// another server.
     #[must_use]
     pub fn connection(&self) -> Option<u64> {
         match &self.target {
             Target::Connection(peer) => Some(peer.id),
-            Target::Internal(_) => None,
+            Target::Internal(_) | Target::Route { .. } => None,
+        }
+    }
+
+    /// Whether it is of a client or service of this server.
+    #[must_use]
+    pub fn is_local(&self) -> bool {
+        !matches!(self.target, Target::Route { .. })
+    }
+
+    /// Its connection is closing.
+    #[must_use]
+    pub fn is_gone(&self) -> bool {
+        match &self.target {
+            Target::Connection(peer) | Target::Route { peer, .. } => peer.is_gone(),
+            Target::Internal(_) => false,
+        }
+    }
+
+    /// Whether its owner has the right to see a message on a published subject. A filter that was
+    /// allowed may be wider than what may be seen.
+    #[must_use]
+    pub fn may_receive(&self, subject: &[u8]) -> bool {
+        match &self.target {
+            Target::Connection(peer) => peer.may_receive(&self.queue_group, subject),
+            Target::Internal(_) | Target::Route { .. } => true,
         }
     }
 }
@@ -102,6 +133,13 @@ impl Allowance {
         let new = i64::from(max);
         let change = new - self.limit.swap(new, Relaxed);
         self.remaining.fetch_add(change, Relaxed) + change <= 0
+    }
+
+    /// Deliveries after which it ends; `None`: never.
+    #[must_use]
+    pub fn limit(&self) -> Option<u64> {
+        let limit = self.limit.load(Relaxed);
+        (limit != UNLIMITED).then_some(limit.max(0) as u64)
     }
 
     /// Messages delivered so far.

@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 /// `INFO` as sent to clients. Fields that are false or empty are left out, except for the few that
 /// the reference always sends.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct ServerInfo {
     /// An nkey of type server.
     pub server_id: String,
@@ -28,12 +28,20 @@ pub struct ServerInfo {
     pub tls_required: bool,
     #[serde(skip_serializing_if = "is_false")]
     pub tls_verify: bool,
+    /// TLS may follow, or not.
+    #[serde(skip_serializing_if = "is_false")]
+    pub tls_available: bool,
     #[serde(skip_serializing_if = "is_zero")]
     pub client_id: u64,
     #[serde(skip_serializing_if = "String::is_empty")]
     pub client_ip: String,
     #[serde(skip_serializing_if = "String::is_empty")]
     pub nonce: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub cluster: String,
+    /// Nobody chose the cluster's name.
+    #[serde(skip_serializing_if = "is_false")]
+    pub cluster_dynamic: bool,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub connect_urls: Vec<String>,
     /// Lame duck: no new connections are taken.
@@ -44,6 +52,9 @@ pub struct ServerInfo {
     pub connect_info: bool,
     #[serde(skip_serializing_if = "String::is_empty")]
     pub remote_account: String,
+    /// The account is the server's own.
+    #[serde(skip_serializing_if = "is_false")]
+    pub acc_is_sys: bool,
 }
 
 fn is_false(value: &bool) -> bool {

@@ -7,6 +7,7 @@ pub mod headers;
 pub mod info;
 pub mod op;
 pub mod parser;
+pub mod quote;
 pub mod route;
 pub mod streaming;
 pub mod subject;

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::quote::Quoted;
+
 /// One operation of a client. Slices point into the input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ClientOp<'a> {
@@ -95,13 +97,26 @@ pub enum ServerError<'a> {
     TlsRequired,
     InvalidClientProtocol,
     NoRespondersRequiresHeaders,
+    /// A client on the port of routes.
+    RoutePort,
+    /// Too many TLS handshakes a second.
+    Throttled,
     InvalidSubject,
     InvalidPublishSubject,
     MaxSubscriptions,
-    /// A subscription that is never allowed, with its queue group.
+    PublishDenied(&'a [u8]),
+    ReplyDenied(&'a [u8]),
+    /// `queue_group` is empty for a plain subscription.
     SubscriptionDenied {
         subject: &'a [u8],
         queue_group: &'a [u8],
+    },
+    /// The filter has more tokens than allowed.
+    TooManyTokens(&'a [u8]),
+    /// A reload took the right away from a subscription.
+    SubscriptionRevoked {
+        subject: &'a [u8],
+        sid: &'a [u8],
     },
 }
 
@@ -114,7 +129,11 @@ impl ServerError<'_> {
             Self::InvalidSubject
                 | Self::InvalidPublishSubject
                 | Self::MaxSubscriptions
+                | Self::PublishDenied(_)
+                | Self::ReplyDenied(_)
                 | Self::SubscriptionDenied { .. }
+                | Self::TooManyTokens(_)
+                | Self::SubscriptionRevoked { .. }
         )
     }
 }
@@ -135,20 +154,45 @@ impl fmt::Display for ServerError<'_> {
             Self::InvalidSubject => "Invalid Subject",
             Self::InvalidPublishSubject => "Invalid Publish Subject",
             Self::MaxSubscriptions => "maximum subscriptions exceeded",
+            Self::RoutePort => "attempted to connect to route port",
+            Self::Throttled => "Connection throttling is active. Please try again later.",
+            Self::PublishDenied(subject) => {
+                return write!(
+                    f,
+                    "Permissions Violation for Publish to {}",
+                    Quoted(subject)
+                );
+            }
+            Self::ReplyDenied(reply) => {
+                return write!(
+                    f,
+                    "Permissions Violation for Publish with Reply of {}",
+                    Quoted(reply)
+                );
+            }
+            Self::SubscriptionDenied {
+                subject,
+                queue_group: b"",
+            } => return write!(f, "{SUBSCRIPTION} {}", Quoted(subject)),
             Self::SubscriptionDenied {
                 subject,
                 queue_group,
             } => {
-                return write!(
-                    f,
-                    "Permissions Violation for Subscription to \"{}\" using queue \"{}\"",
-                    subject.escape_ascii(),
-                    queue_group.escape_ascii()
-                );
+                let (subject, group) = (Quoted(subject), Quoted(queue_group));
+                return write!(f, "{SUBSCRIPTION} {subject} using queue {group}");
+            }
+            Self::TooManyTokens(subject) => {
+                return write!(f, "{SUBSCRIPTION} {}, too many tokens", Quoted(subject));
+            }
+            Self::SubscriptionRevoked { subject, sid } => {
+                let (subject, sid) = (Quoted(subject), Quoted(sid));
+                return write!(f, "{SUBSCRIPTION} {subject} (sid {sid})");
             }
         })
     }
 }
+
+const SUBSCRIPTION: &str = "Permissions Violation for Subscription to";
 
 /// Why the input of a client cannot be read on. All of them end the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -241,11 +285,52 @@ mod tests {
                 false,
             ),
             (
+                ServerError::RoutePort,
+                "attempted to connect to route port",
+                true,
+            ),
+            (
+                ServerError::Throttled,
+                "Connection throttling is active. Please try again later.",
+                true,
+            ),
+            (
+                ServerError::PublishDenied(b"a"),
+                r#"Permissions Violation for Publish to "a""#,
+                false,
+            ),
+            (
+                ServerError::ReplyDenied(b"a"),
+                r#"Permissions Violation for Publish with Reply of "a""#,
+                false,
+            ),
+            (
+                ServerError::SubscriptionDenied {
+                    subject: b"a",
+                    queue_group: b"",
+                },
+                r#"Permissions Violation for Subscription to "a""#,
+                false,
+            ),
+            (
                 ServerError::SubscriptionDenied {
                     subject: b"a",
                     queue_group: b"_sys_",
                 },
-                "Permissions Violation for Subscription to \"a\" using queue \"_sys_\"",
+                r#"Permissions Violation for Subscription to "a" using queue "_sys_""#,
+                false,
+            ),
+            (
+                ServerError::TooManyTokens(b"a.b.c.d"),
+                r#"Permissions Violation for Subscription to "a.b.c.d", too many tokens"#,
+                false,
+            ),
+            (
+                ServerError::SubscriptionRevoked {
+                    subject: b"a",
+                    sid: b"7",
+                },
+                r#"Permissions Violation for Subscription to "a" (sid "7")"#,
                 false,
             ),
         ] {

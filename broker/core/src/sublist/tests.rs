@@ -18,7 +18,7 @@ fn subscription(subject: &str, queue_group: &str, id: u64) -> Arc<Subscription> 
 fn id(subscription: &Arc<Subscription>) -> u64 {
     match subscription.target {
         Target::Internal(handler) => handler.0,
-        Target::Connection(_) => unreachable!("tests use handlers only"),
+        Target::Connection(_) | Target::Route { .. } => unreachable!("tests use handlers only"),
     }
 }
 
@@ -148,4 +148,36 @@ proptest! {
         prop_assert_eq!(found(&list.matches(published.as_bytes())), naive(&all, &published));
         prop_assert_eq!(list.len(), all.len());
     }
+}
+
+#[test]
+fn every_subscription_is_visited_and_turnover_counts() {
+    let mut list = Sublist::default();
+    let all: Vec<_> = ["a", "a.*", "*.>", ">", "a.b.c"]
+        .iter()
+        .zip(1..)
+        .map(|(subject, number)| subscription(subject, "", number))
+        .collect();
+    for one in &all {
+        list.insert(Arc::clone(one));
+    }
+    list.remove(&all[1]);
+    let mut seen = BTreeSet::new();
+    list.for_each(|one| {
+        seen.insert(id(one));
+    });
+    assert_eq!(seen, BTreeSet::from([1, 3, 4, 5]));
+    assert_eq!(list.turnover(), (5, 1));
+}
+
+#[test]
+fn invalidation_leaves_no_way_to_catch_up() {
+    let mut list = Sublist::default();
+    list.insert(subscription("a", "", 1));
+    let before = list.generation();
+    list.invalidate();
+    assert!(list.changes_since(before).is_none());
+    let after = list.generation();
+    list.insert(subscription("b", "", 2));
+    assert_eq!(list.changes_since(after).unwrap().count(), 1);
 }
