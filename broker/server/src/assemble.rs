@@ -2,19 +2,127 @@
 
 use std::{rc::Rc, sync::Arc};
 
-use broker_core::streaming::{EngineConfig, LimitsOverride};
+use broker_core::{
+    session::SubscriptionLimits,
+    streaming::{EngineConfig, LimitsOverride},
+};
 use broker_store::{
     MemoryStore, PostgresConfig, PostgresStore, SqliteStore, Store, StoreError,
     postgres::source::Source,
 };
-use certs::reload::{ReloadError, ServerTls};
-
-use crate::{
-    config::{ChannelEntry, ClientPort, StoreKind, StreamingSettings, TlsListener},
-    launch::CoreConfig,
+use certs::{
+    reload::{ClientTls, ReloadError, ServerTls},
+    settings::TlsSettings,
 };
 
-pub(crate) fn core_config(client: &ClientPort) -> CoreConfig {
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    config::{ChannelEntry, ClusterPort, Config, StoreKind, StreamingSettings, TlsListener},
+    settings::{CoreConfig, RoutePort, RouteTls, TlsPort},
+};
+
+/// TLS of all ports, as loaded.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct LoadedTls {
+    pub(crate) clients: Option<Arc<ServerTls>>,
+    /// Both directions of routes.
+    pub(crate) routes: Option<(Arc<ServerTls>, Arc<ClientTls>)>,
+    /// The certificates of the port of clients, asking for none.
+    pub(crate) monitor: Option<Arc<ServerTls>>,
+}
+
+impl LoadedTls {
+    /// Loads certificates and keys; a pair that cannot serve is an error here and not at the first
+    /// handshake.
+    pub(crate) fn load(config: &Config) -> Result<Self, ReloadError> {
+        let clients = config.client.tls.as_ref().map(|tls| &tls.settings);
+        let routes = config.cluster.as_ref().and_then(|port| port.tls.as_ref());
+        Ok(Self {
+            clients: clients
+                .map(|tls| ServerTls::load(tls.clone()).map(Arc::new))
+                .transpose()?,
+            routes: routes.map(|tls| load_routes(&tls.settings)).transpose()?,
+            monitor: clients
+                .filter(|_| config.monitor_tls)
+                .map(|tls| load_monitor(tls))
+                .transpose()?,
+        })
+    }
+
+    /// Those of its parts that another one does not have.
+    pub(crate) fn begun_since(&self, old: &Self) -> Self {
+        let new = |ours: &Option<Arc<ServerTls>>, theirs: &Option<Arc<ServerTls>>| {
+            ours.clone().filter(|_| theirs.is_none())
+        };
+        Self {
+            clients: new(&self.clients, &old.clients),
+            routes: self.routes.clone().filter(|_| old.routes.is_none()),
+            monitor: new(&self.monitor, &old.monitor),
+        }
+    }
+
+    /// Follows the files of all of them.
+    pub(crate) fn watch(&self, tasks: &TaskTracker, token: &CancellationToken) {
+        for tls in self.clients.iter().chain(&self.monitor) {
+            tasks.spawn(Arc::clone(tls).watch(token.clone()));
+        }
+        if let Some((accepting, dialling)) = &self.routes {
+            tasks.spawn(Arc::clone(accepting).watch(token.clone()));
+            tasks.spawn(Arc::clone(dialling).watch(token.clone()));
+        }
+    }
+
+    /// What is already in force takes over new settings; what is new is loaded. Nothing changes unless
+    /// all of it can be used.
+    pub(crate) fn reload(&self, config: &Config) -> Result<Self, ReloadError> {
+        let fresh = Self::load(config)?;
+        if let (Some(old), Some(new)) = (&self.clients, &fresh.clients) {
+            old.replace(new.settings().as_ref().clone())?;
+        }
+        if let (Some(old), Some(new)) = (&self.routes, &fresh.routes) {
+            old.0.replace(new.0.settings().as_ref().clone())?;
+            old.1.replace(new.1.settings().as_ref().clone())?;
+        }
+        if let (Some(old), Some(new)) = (&self.monitor, &fresh.monitor) {
+            old.replace(new.settings().as_ref().clone())?;
+        }
+        Ok(Self {
+            clients: keep(self.clients.as_ref(), fresh.clients),
+            routes: keep(self.routes.as_ref(), fresh.routes),
+            monitor: keep(self.monitor.as_ref(), fresh.monitor),
+        })
+    }
+}
+
+fn load_monitor(settings: &TlsSettings) -> Result<Arc<ServerTls>, ReloadError> {
+    let open = TlsSettings {
+        verify: false,
+        pinned_certs: Vec::new(),
+        ..settings.clone()
+    };
+    ServerTls::load(open).map(Arc::new)
+}
+
+/// The old one, which lives on with new settings, where there is still to be one.
+fn keep<T: Clone>(old: Option<&T>, fresh: Option<T>) -> Option<T> {
+    fresh.map(|fresh| old.cloned().unwrap_or(fresh))
+}
+
+fn load_routes(settings: &TlsSettings) -> Result<(Arc<ServerTls>, Arc<ClientTls>), ReloadError> {
+    // Other servers always have to show a certificate.
+    let accepting = TlsSettings {
+        verify: true,
+        ..settings.clone()
+    };
+    Ok((
+        Arc::new(ServerTls::load(accepting)?),
+        Arc::new(ClientTls::load(settings.clone())?),
+    ))
+}
+
+pub(crate) fn core_config(config: &Config, tls: &LoadedTls) -> CoreConfig {
+    let client = &config.client;
     CoreConfig {
         host: client.bind.host.clone(),
         port: client.bind.port.into(),
@@ -27,21 +135,56 @@ pub(crate) fn core_config(client: &ClientPort) -> CoreConfig {
         max_control_line: client.max_control_line,
         max_pending: client.max_pending,
         max_connections: client.max_connections,
+        subscriptions: SubscriptionLimits {
+            count: client.max_subscriptions.map(Into::into),
+            tokens: client.max_sub_tokens.map(Into::into),
+        },
+        max_closed: client.max_closed_clients,
         ping_interval: client.ping_interval,
         ping_max: client.ping_max,
         write_deadline: client.write_deadline,
-        tls_timeout: client
+        headers: !client.no_header_support,
+        stall_producers: !client.no_fast_producer_stall,
+        auth: config.auth.clone(),
+        auth_timeout: config.auth_timeout,
+        tls: client
             .tls
             .as_ref()
-            .map_or(CoreConfig::default().tls_timeout, |tls| tls.timeout),
-        tls_verify: client.tls.as_ref().is_some_and(|tls| tls.settings.verify),
+            .zip(tls.clients.clone())
+            .map(|(listener, loaded)| tls_port(listener, loaded, client.allow_non_tls)),
+        cluster: config
+            .cluster
+            .as_ref()
+            .map(|port| route_port(port, tls.routes.clone())),
         ..CoreConfig::default()
     }
 }
 
-/// Loads certificate and key; a pair that cannot serve is an error here and not at the first handshake.
-pub(crate) fn server_tls(tls: &TlsListener) -> Result<Arc<ServerTls>, ReloadError> {
-    ServerTls::load(tls.settings.clone()).map(Arc::new)
+fn tls_port(listener: &TlsListener, loaded: Arc<ServerTls>, optional: bool) -> TlsPort {
+    TlsPort {
+        handle: Arc::new(move || loaded.current()),
+        timeout: listener.timeout,
+        first: listener.handshake_first,
+        optional,
+        verify: listener.settings.verify,
+        rate_limit: listener.connection_rate_limit,
+    }
+}
+
+fn route_port(port: &ClusterPort, tls: Option<(Arc<ServerTls>, Arc<ClientTls>)>) -> RoutePort {
+    let timeout = port.tls.as_ref().map(|tls| tls.timeout).unwrap_or_default();
+    RoutePort {
+        host: port.bind.host.clone(),
+        port: port.bind.port.into(),
+        auth_timeout: port.auth_timeout,
+        tls: tls.map(|(accepting, dialling)| RouteTls {
+            accepting: Arc::new(move || accepting.current()),
+            dialling: Arc::new(move || dialling.current()),
+            timeout,
+        }),
+        write_deadline: port.write_deadline,
+        settings: port.settings.clone(),
+    }
 }
 
 pub(crate) fn engine_config(settings: &StreamingSettings) -> EngineConfig {

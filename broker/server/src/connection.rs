@@ -1,23 +1,25 @@
-//! One client's connection: socket, protocol state, and what waits in either direction. Driven by its
-//! task through [`crate::worker`].
+//! One connection, of a client or of another server: socket, protocol state, and what waits in either
+//! direction. Driven by its task through [`crate::worker`].
 
 use std::{
-    fmt, io,
+    io,
     io::IoSlice,
     net::SocketAddr,
     sync::Arc,
     task::Waker,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
-use broker_core::{peer::Peer, session::Session};
+use broker_core::{liveness::Liveness, peer::Peer, session::Session};
 use broker_proto::{
     encode::{self, Sink},
-    op::{ParseError, ServerError},
+    op::ServerError,
 };
 
 use crate::{
+    close_reason::CloseReason,
     output::{ChunkPool, MAX_SLICES, Output},
+    routes::Link,
     timers::Armed,
     transport::Transport,
 };
@@ -29,13 +31,24 @@ pub(crate) struct Connection {
     pub(crate) address: SocketAddr,
     pub(crate) transport: Transport,
     pub(crate) phase: Phase,
-    pub(crate) session: Session,
+    pub(crate) role: Role,
+    pub(crate) liveness: Liveness,
     pub(crate) output: Output,
     /// The start of an operation whose rest has not arrived; freed when empty.
     pub(crate) tail: Vec<u8>,
     /// Length of that whole operation, once known; else 0.
     pub(crate) needed: usize,
     pub(crate) closing: Option<CloseReason>,
+    /// `INFO` was given to it.
+    pub(crate) greeted: bool,
+    /// What a client has to sign; empty if nobody signs.
+    pub(crate) nonce: Box<str>,
+    /// When a client must have shown who it is; `None` once it has, or if it need not.
+    pub(crate) authenticate_by: Option<Instant>,
+    /// Its credentials are being checked elsewhere: nothing of it is looked at meanwhile.
+    pub(crate) being_judged: bool,
+    pub(crate) accepted: SystemTime,
+    pub(crate) traffic: Traffic,
     /// Has output that the pass under way will flush.
     pub(crate) dirty: bool,
     /// The socket took less than it was given; its task waits until it is writable.
@@ -52,18 +65,56 @@ pub(crate) struct Connection {
     pub(crate) task: Option<Waker>,
 }
 
+/// Whom the connection is with.
+#[derive(Debug)]
+pub(crate) enum Role {
+    Client(Session),
+    /// Another server.
+    Route(Box<Link>),
+}
+
+/// Messages through one connection; bytes are headers and payloads.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Traffic {
+    pub(crate) in_msgs: u64,
+    pub(crate) in_bytes: u64,
+    pub(crate) out_msgs: u64,
+    pub(crate) out_bytes: u64,
+    /// Times that it was left unread because of others.
+    pub(crate) stalls: u64,
+}
+
 /// How far a connection has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Phase {
+    /// Nothing was sent yet: if the other end begins a handshake by `until`, TLS comes first, else
+    /// `INFO` does.
+    Expecting {
+        until: Instant,
+        deadline: Instant,
+    },
     /// `INFO` is on its way; TLS follows. Must be over at the given time.
     Greeting {
         deadline: Instant,
     },
+    /// `INFO` was sent; the first byte decides whether TLS follows.
+    Undecided,
     /// The TLS handshake is under way.
     Handshake {
         deadline: Instant,
     },
     Open,
+}
+
+impl Phase {
+    /// Operations may not begin before then.
+    pub(crate) fn deadline(self) -> Option<Instant> {
+        match self {
+            Self::Expecting { until, deadline } => Some(until.min(deadline)),
+            Self::Greeting { deadline } | Self::Handshake { deadline } => Some(deadline),
+            Self::Undecided | Self::Open => None,
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -73,79 +124,13 @@ struct Stall {
     until_taken: u64,
 }
 
-/// Why a connection ends. The texts are those of the reference's list of closed connections.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum CloseReason {
-    ClientClosed,
-    HandshakeFailure,
-    PendingBytes,
-    WriteDeadline,
-    WriteError,
-    ReadError,
-    ParseError,
-    StaleConnection,
-    ProtocolViolation,
-    ClientProtocol,
-    MaxConnections,
-    MaxPayload,
-    MaxControlLine,
-    NoRespondersRequiresHeaders,
-    ServerShutdown,
-}
-
-impl CloseReason {
-    /// Whether what waits is still sent.
-    pub(crate) fn flushes(self) -> bool {
-        !matches!(
-            self,
-            Self::PendingBytes
-                | Self::WriteDeadline
-                | Self::WriteError
-                | Self::ReadError
-                | Self::HandshakeFailure
-        )
-    }
-}
-
-impl From<ParseError> for CloseReason {
-    fn from(error: ParseError) -> Self {
-        match error {
-            ParseError::UnknownOperation => Self::ProtocolViolation,
-            ParseError::ControlLine => Self::MaxControlLine,
-            ParseError::Payload => Self::MaxPayload,
-            ParseError::Arguments => Self::ParseError,
-        }
-    }
-}
-
-impl fmt::Display for CloseReason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::ClientClosed => "Client Closed",
-            Self::HandshakeFailure => "TLS Handshake Failure",
-            Self::PendingBytes => "Slow Consumer (Pending Bytes)",
-            Self::WriteDeadline => "Slow Consumer (Write Deadline)",
-            Self::WriteError => "Write Error",
-            Self::ReadError => "Read Error",
-            Self::ParseError => "Parse Error",
-            Self::StaleConnection => "Stale Connection",
-            Self::ProtocolViolation => "Protocol Violation",
-            Self::ClientProtocol => "Bad Client Protocol Version",
-            Self::MaxConnections => "Maximum Connections Exceeded",
-            Self::MaxPayload => "Maximum Message Payload Exceeded",
-            Self::MaxControlLine => "Maximum Control Line Exceeded",
-            Self::NoRespondersRequiresHeaders => "No Responders Requires Headers",
-            Self::ServerShutdown => "Server Shutdown",
-        })
-    }
-}
-
 impl Connection {
     pub(crate) fn new(
         peer: Arc<Peer>,
         address: SocketAddr,
         transport: Transport,
-        session: Session,
+        role: Role,
+        liveness: Liveness,
         phase: Phase,
     ) -> Self {
         Self {
@@ -153,11 +138,18 @@ impl Connection {
             address,
             transport,
             phase,
-            session,
+            role,
+            liveness,
             output: Output::default(),
             tail: Vec::new(),
             needed: 0,
             closing: None,
+            greeted: false,
+            nonce: Box::default(),
+            authenticate_by: None,
+            being_judged: false,
+            accepted: SystemTime::now(),
+            traffic: Traffic::default(),
             dirty: false,
             blocked: false,
             stall: None,
@@ -169,10 +161,50 @@ impl Connection {
         }
     }
 
+    /// The client's side of it; `None` for another server.
+    pub(crate) fn client(&self) -> Option<&Session> {
+        match &self.role {
+            Role::Client(session) => Some(session),
+            Role::Route(_) => None,
+        }
+    }
+
+    /// For operations of clients, which nobody else has.
+    ///
+    /// # Panics
+    /// It is another server.
+    pub(crate) fn session(&mut self) -> &mut Session {
+        match &mut self.role {
+            Role::Client(session) => session,
+            Role::Route(_) => unreachable!("operations of clients come from clients"),
+        }
+    }
+
+    /// For operations of other servers.
+    ///
+    /// # Panics
+    /// It is a client.
+    pub(crate) fn link(&mut self) -> &mut Link {
+        match &mut self.role {
+            Role::Route(link) => link,
+            Role::Client(_) => unreachable!("operations of other servers come from routes"),
+        }
+    }
+
+    /// How it stands in the log.
+    pub(crate) fn label(&self) -> String {
+        let kind = match self.role {
+            Role::Client(_) => "cid",
+            Role::Route(_) => "rid",
+        };
+        format!("{} - {kind}:{}", self.address, self.peer.id)
+    }
+
     /// Ends the connection: its task does the rest. The first reason counts.
     pub(crate) fn close(&mut self, reason: CloseReason) {
         if self.closing.is_none() {
             self.closing = Some(reason);
+            self.peer.depart();
             self.wake();
         }
     }
@@ -225,8 +257,11 @@ impl Connection {
     }
 
     fn write(&mut self, pool: &mut ChunkPool) -> io::Result<()> {
-        // During the handshake only TLS itself has something to say.
-        let open = !matches!(self.phase, Phase::Handshake { .. });
+        // During the handshake only TLS itself has something to say, and before it nobody.
+        let open = !matches!(
+            self.phase,
+            Phase::Handshake { .. } | Phase::Expecting { .. }
+        );
         while open && !self.output.is_empty() {
             let mut slices = [IoSlice::new(&[]); MAX_SLICES];
             let count = self.output.slices(&mut slices);

@@ -1,5 +1,4 @@
-//! What a connection's task does when it is woken: deadlines, writing on, reading, and the operations
-//! that were read.
+//! What a connection's task does when it is woken: deadlines, writing on, TLS, reading.
 
 use std::{
     io,
@@ -8,30 +7,21 @@ use std::{
     time::Instant,
 };
 
-use broker_core::{
-    router::{MAX_RUN, route},
-    session::{Subscribed, Tick},
-    subscription::Target,
-};
-use broker_proto::{
-    encode,
-    op::{ClientOp, Publication, ServerError},
-    parser::{Limits, Step, parse},
-    subject,
-};
-use smallvec::SmallVec;
+use broker_core::liveness::{PingPolicy, Tick};
+use broker_proto::{encode, op::ServerError};
 use tracing::{debug, error};
 
 use crate::{
-    connection::{CloseReason, Phase},
+    admission::greet,
+    close_reason::CloseReason,
+    connection::{Phase, Role},
     worker::{READ_BYTES, TAIL_ROOM, Worker},
 };
 
 /// Reads in a row before others get their turn.
 const MAX_READS: usize = 4;
-
-/// Messages with one subject that follow each other directly.
-type Run<'a> = SmallVec<[Publication<'a>; MAX_RUN]>;
+/// First byte of a TLS handshake.
+const TLS_HANDSHAKE: u8 = 0x16;
 
 impl Worker {
     /// Everything there is to do for a connection now. Ready when it has ended.
@@ -52,8 +42,10 @@ impl Worker {
         }
         self.check_deadlines(slot, now);
         self.write_on(slot, now, cx);
-        self.advance_phase(slot);
-        if self.exchange.connections[slot].closing.is_none() && !self.is_paused(slot, now, cx) {
+        self.advance_phase(slot, cx);
+        let connection = &self.exchange.connections[slot];
+        let idle = connection.closing.is_some() || connection.being_judged;
+        if !idle && !self.is_paused(slot, now, cx) {
             self.read_on(slot, cx);
         }
         if self.has_ended(slot) {
@@ -78,41 +70,66 @@ impl Worker {
     }
 
     fn check_deadlines(&mut self, slot: usize, now: Instant) {
-        let shared = Arc::clone(&self.exchange.shared);
+        let limit = self.exchange.write_deadline(slot);
         let connection = &mut self.exchange.connections[slot];
-        let limit = shared.config.write_deadline;
         if connection.write_deadline(limit).is_some_and(|at| at <= now) {
-            if connection.session.is_connected() && connection.closing.is_none() {
-                self.exchange.counters.slow_consumers += 1;
-                error!(
-                    "{} - cid:{id} - Slow Consumer Detected: WriteDeadline of {limit:?} exceeded \
-                     with {} total bytes.",
-                    connection.address,
-                    connection.output.pending(),
-                    id = connection.peer.id,
-                );
-            }
-            connection.closing = Some(CloseReason::WriteDeadline);
+            self.cut_at_write_deadline(slot);
             return;
         }
-        match connection.phase {
-            Phase::Greeting { deadline } | Phase::Handshake { deadline } if deadline <= now => {
+        if connection.authenticate_by.is_some_and(|by| by <= now) {
+            connection.authenticate_by = None;
+            let error = Some(ServerError::AuthenticationTimeout);
+            self.refuse(slot, error, CloseReason::AuthenticationTimeout);
+            return;
+        }
+        if let Some(deadline) = connection.phase.deadline() {
+            // One that waits for a handshake which need not come goes on by itself.
+            let may_go_on =
+                matches!(connection.phase, Phase::Expecting { deadline, .. } if deadline > now);
+            if deadline <= now && !may_go_on {
                 connection.close(CloseReason::HandshakeFailure);
             }
-            Phase::Open if connection.session.next_tick() <= now => {
-                match connection.session.tick(&shared.pings(), now) {
-                    Tick::Quiet => {}
-                    Tick::Ping => self.reply(slot, encode::PING),
-                    Tick::Stale => {
-                        self.refuse(
-                            slot,
-                            Some(ServerError::StaleConnection),
-                            CloseReason::StaleConnection,
-                        );
-                    }
-                }
+            return;
+        }
+        if connection.liveness.next_tick() > now {
+            return;
+        }
+        let pings = match &connection.role {
+            Role::Client(_) => self.exchange.settings.pings(),
+            Role::Route(_) => self.route_pings(),
+        };
+        self.tick(slot, &pings, now);
+    }
+
+    fn tick(&mut self, slot: usize, pings: &PingPolicy, now: Instant) {
+        match self.exchange.connections[slot].liveness.tick(pings, now) {
+            Tick::Quiet => {}
+            Tick::Ping => self.reply(slot, encode::PING),
+            Tick::Stale => {
+                let error = Some(ServerError::StaleConnection);
+                self.refuse(slot, error, CloseReason::StaleConnection);
             }
-            Phase::Greeting { .. } | Phase::Handshake { .. } | Phase::Open => {}
+        }
+    }
+
+    /// Whoever has not even said who it is, is not called a slow consumer.
+    fn cut_at_write_deadline(&mut self, slot: usize) {
+        let limit = self.exchange.write_deadline(slot);
+        let connection = &mut self.exchange.connections[slot];
+        let known = connection
+            .client()
+            .is_none_or(|client| client.is_connected());
+        let counts = known && connection.closing.is_none();
+        connection.closing = Some(CloseReason::WriteDeadline);
+        if counts {
+            error!(
+                "{} - Slow Consumer Detected: WriteDeadline of {limit:?} exceeded with {} chunks \
+                 of {} total bytes.",
+                connection.label(),
+                connection.output.chunk_count(),
+                connection.output.pending(),
+            );
+            self.exchange.count_slow(slot);
         }
     }
 
@@ -127,24 +144,79 @@ impl Worker {
         }
     }
 
-    /// From `INFO` in clear to TLS, and from the handshake to operations.
-    fn advance_phase(&mut self, slot: usize) {
+    /// From `INFO` in clear to TLS, or the other way round; the handshake itself is read.
+    fn advance_phase(&mut self, slot: usize, cx: &mut Context<'_>) {
+        let now = self.exchange.now;
         let connection = &mut self.exchange.connections[slot];
-        let greeted = connection.output.is_empty() && !connection.blocked;
+        if connection.closing.is_some() {
+            return;
+        }
         match connection.phase {
-            Phase::Greeting { deadline } if greeted && connection.closing.is_none() => {
-                let Some(tls) = &self.exchange.shared.tls else {
+            Phase::Expecting { until, deadline } => {
+                let begun = match connection.transport.poll_first_byte(cx) {
+                    Poll::Pending if until > now => return,
+                    Poll::Ready(Ok(Some(TLS_HANDSHAKE))) => true,
+                    // The end, or an error: reading finds out.
+                    Poll::Ready(_) | Poll::Pending => false,
+                };
+                connection.phase = Phase::Greeting { deadline };
+                if !begun {
+                    let settings = Arc::clone(&self.exchange.settings);
+                    greet(connection, &settings, &mut self.exchange.pool);
+                    connection.flush(now, &mut self.exchange.pool);
+                }
+                self.begin_handshake(slot);
+            }
+            Phase::Undecided => match connection.transport.poll_first_byte(cx) {
+                Poll::Pending => {}
+                Poll::Ready(Ok(Some(TLS_HANDSHAKE))) => {
+                    let tls = self.exchange.settings.config.tls.as_ref();
+                    let deadline = now + tls.map(|tls| tls.timeout).unwrap_or_default();
+                    connection.phase = Phase::Greeting { deadline };
+                    self.begin_handshake(slot);
+                }
+                Poll::Ready(_) => connection.phase = Phase::Open,
+            },
+            Phase::Greeting { .. } => self.begin_handshake(slot),
+            Phase::Handshake { .. } | Phase::Open => {}
+        }
+    }
+
+    /// Once everything in clear has left.
+    fn begin_handshake(&mut self, slot: usize) {
+        let now = self.exchange.now;
+        let connection = &mut self.exchange.connections[slot];
+        let Phase::Greeting { deadline } = connection.phase else {
+            return;
+        };
+        let queued = connection.greeted && !connection.output.is_empty();
+        if queued || connection.blocked {
+            return;
+        }
+        let begun = match &connection.role {
+            Role::Client(_) => {
+                let Some(tls) = &self.exchange.settings.config.tls else {
+                    connection.phase = Phase::Open;
                     return;
                 };
-                match connection.transport.upgrade((tls)()) {
-                    Ok(()) => connection.phase = Phase::Handshake { deadline },
-                    Err(error) => {
-                        error!("{} - TLS cannot begin: {error}", connection.address);
-                        connection.close(CloseReason::HandshakeFailure);
-                    }
+                if !self.handshakes.admits(tls.rate_limit, now) {
+                    let error = Some(ServerError::Throttled);
+                    return self.refuse(slot, error, CloseReason::HandshakeFailure);
                 }
+                connection.transport.upgrade((tls.handle)())
             }
-            Phase::Greeting { .. } | Phase::Handshake { .. } | Phase::Open => {}
+            Role::Route(link) => link.begin_tls(&mut connection.transport),
+        };
+        match begun {
+            Ok(()) => {
+                connection.phase = Phase::Handshake { deadline };
+                // One who opened the connection speaks first.
+                connection.flush(now, &mut self.exchange.pool);
+            }
+            Err(error) => {
+                error!("{} - TLS cannot begin: {error}", connection.label());
+                connection.close(CloseReason::HandshakeFailure);
+            }
         }
     }
 
@@ -152,9 +224,14 @@ impl Worker {
     fn is_paused(&mut self, slot: usize, now: Instant, cx: &mut Context<'_>) -> bool {
         let connection = &mut self.exchange.connections[slot];
         connection.paused_until = None;
+        if !self.exchange.settings.config.stall_producers {
+            connection.congested.clear();
+        }
         while let Some(consumer) = connection.congested.last() {
             if let Some(until) = consumer.pause(now, cx.waker()) {
                 connection.paused_until = Some(until);
+                connection.traffic.stalls += 1;
+                self.exchange.counters.stalls += 1;
                 return true;
             }
             connection.congested.pop();
@@ -166,7 +243,10 @@ impl Worker {
         let mut buffer = std::mem::take(&mut self.read_buffer);
         for reads in 1.. {
             let connection = &mut self.exchange.connections[slot];
-            if matches!(connection.phase, Phase::Greeting { .. }) {
+            if matches!(
+                connection.phase,
+                Phase::Expecting { .. } | Phase::Greeting { .. } | Phase::Undecided
+            ) {
                 break;
             }
             let start = if connection.tail.len() <= TAIL_ROOM {
@@ -195,7 +275,7 @@ impl Worker {
             self.take_in(slot, &mut buffer, start, read);
             let connection = &mut self.exchange.connections[slot];
             connection.congested.append(&mut self.exchange.congested);
-            if connection.closing.is_some() {
+            if connection.closing.is_some() || connection.being_judged {
                 break;
             }
             // Behind the pump in the run queue: what this pass produced goes out first.
@@ -212,21 +292,37 @@ impl Worker {
         let connection = &mut self.exchange.connections[slot];
         if !connection.transport.is_handshaking() {
             connection.phase = Phase::Open;
-            debug!(
-                "{} - cid:{} - TLS handshake complete",
-                connection.address, connection.peer.id
-            );
+            debug!("{} - TLS handshake complete", connection.label());
+            self.opened(slot);
         }
         // The rest of a handshake message, and whatever had to wait for the handshake.
+        let connection = &mut self.exchange.connections[slot];
         connection.flush(now, &mut self.exchange.pool);
+    }
+
+    /// TLS is up: time to authenticate counts from now, and who has not been greeted is.
+    fn opened(&mut self, slot: usize) {
+        let settings = Arc::clone(&self.exchange.settings);
+        let connection = &mut self.exchange.connections[slot];
+        if connection.authenticate_by.is_some() {
+            let limit = settings.config.auth_timeout;
+            connection.authenticate_by = Some(self.exchange.now + limit);
+        }
+        match connection.role {
+            Role::Client(_) if !connection.greeted => {
+                greet(connection, &settings, &mut self.exchange.pool);
+            }
+            Role::Client(_) => {}
+            Role::Route(_) => self.route_opened(slot),
+        }
     }
 
     fn read_failed(&mut self, slot: usize, error: &io::Error) {
         let connection = &mut self.exchange.connections[slot];
         let reason = match connection.phase {
-            Phase::Open => CloseReason::ReadError,
-            Phase::Greeting { .. } | Phase::Handshake { .. } => {
-                error!("{} - TLS handshake error: {error}", connection.address);
+            Phase::Open | Phase::Undecided => CloseReason::ReadError,
+            Phase::Expecting { .. } | Phase::Greeting { .. } | Phase::Handshake { .. } => {
+                error!("{} - TLS handshake error: {error}", connection.label());
                 CloseReason::HandshakeFailure
             }
         };
@@ -249,7 +345,7 @@ impl Worker {
                 return;
             }
             let whole = std::mem::take(&mut connection.tail);
-            let taken = self.operate_all(slot, &whole);
+            let taken = self.operate(slot, &whole);
             debug_assert!(
                 taken == whole.len() || self.exchange.connections[slot].closing.is_some(),
                 "{taken} of {} bytes were taken",
@@ -258,7 +354,7 @@ impl Worker {
             from += part;
         }
         let input = &buffer[from..start + read];
-        let taken = self.operate_all(slot, input);
+        let taken = self.operate(slot, input);
         let connection = &mut self.exchange.connections[slot];
         if taken == input.len() {
             connection.tail = Vec::new();
@@ -268,213 +364,38 @@ impl Worker {
         }
     }
 
+    /// Operates on what was kept while the connection was being judged.
+    pub(crate) fn operate_on_tail(&mut self, slot: usize) {
+        let input = std::mem::take(&mut self.exchange.connections[slot].tail);
+        let taken = self.operate(slot, &input);
+        let connection = &mut self.exchange.connections[slot];
+        connection.tail.extend_from_slice(&input[taken..]);
+    }
+
     /// Carries out all whole operations at the start of the input; returns how many bytes they took.
-    fn operate_all(&mut self, slot: usize, input: &[u8]) -> usize {
-        let shared = Arc::clone(&self.exchange.shared);
-        let mut limits = Limits {
-            max_control_line: shared.config.max_control_line,
-            max_payload: shared.config.max_payload,
-            headers: self.exchange.connections[slot].session.headers,
-        };
-        let mut run = Run::new();
-        let mut at = 0;
-        while self.exchange.connections[slot].closing.is_none() {
-            let (op, consumed) = match parse(&input[at..], &limits) {
-                Ok(Step::Taken { op, consumed }) => (op, consumed),
-                Ok(Step::Incomplete { needed }) => {
-                    self.exchange.connections[slot].needed = needed;
-                    break;
-                }
-                Err(error) => {
-                    self.publish(slot, &mut run);
-                    self.refuse(slot, error.reply(), error.into());
-                    break;
-                }
-            };
-            at += consumed;
-            if let ClientOp::Publish(publication) = op {
-                let continues = run
-                    .last()
-                    .is_none_or(|last| last.subject == publication.subject);
-                if !continues || run.len() == MAX_RUN {
-                    self.publish(slot, &mut run);
-                }
-                run.push(publication);
-            } else {
-                self.publish(slot, &mut run);
-                self.operate(slot, &op);
-                limits.headers = self.exchange.connections[slot].session.headers;
-            }
-        }
-        self.publish(slot, &mut run);
-        // Even if nobody was interested: the counts have changed.
-        self.schedule_pass();
-        at
-    }
-
-    /// Anything but a publication.
-    fn operate(&mut self, slot: usize, op: &ClientOp<'_>) {
-        let now = self.exchange.now;
-        match *op {
-            ClientOp::Publish(_) => unreachable!("publications go through runs"),
-            ClientOp::Connect(json) => self.connect(slot, json),
-            ClientOp::Subscribe {
-                subject,
-                queue_group,
-                sid,
-            } => {
-                self.subscribe(slot, subject, queue_group, sid);
-            }
-            ClientOp::Unsubscribe { sid, max } => {
-                let session = &mut self.exchange.connections[slot].session;
-                session.heard();
-                if let Some(ended) = session.unsubscribe(sid, max) {
-                    self.remove_subscriptions(&[ended]);
-                }
-                self.acknowledge(slot);
-            }
-            ClientOp::Ping => self.answer_ping(slot),
-            ClientOp::Pong => self.exchange.connections[slot].session.ponged(now),
-            ClientOp::Ignored => {}
-            ClientOp::Error(text) => {
-                let connection = &mut self.exchange.connections[slot];
-                error!(
-                    "{} - cid:{} - Client Error {}",
-                    connection.address,
-                    connection.peer.id,
-                    text.escape_ascii()
-                );
-                connection.close(CloseReason::ClientClosed);
-            }
+    fn operate(&mut self, slot: usize, input: &[u8]) -> usize {
+        match self.exchange.connections[slot].role {
+            Role::Client(_) => self.operate_client(slot, input),
+            Role::Route(_) => self.operate_route(slot, input),
         }
     }
 
-    fn connect(&mut self, slot: usize, json: &[u8]) {
-        let pings = self.exchange.shared.pings();
-        let now = self.exchange.now;
-        let id = self.exchange.connections[slot].peer.id;
-        let jitter = self.jitter(id);
+    /// Says why, and ends the connection.
+    pub(crate) fn refuse(
+        &mut self,
+        slot: usize,
+        error: Option<ServerError<'_>>,
+        reason: CloseReason,
+    ) {
         let connection = &mut self.exchange.connections[slot];
-        match connection.session.connect(json, &pings, jitter, now) {
-            Ok(ended) => {
-                connection.peer.set_headers(connection.session.headers);
-                self.remove_subscriptions(&ended);
-                self.acknowledge(slot);
-            }
-            Err(refused) => {
-                let reason = match refused.reply() {
-                    None => CloseReason::ProtocolViolation,
-                    Some(ServerError::InvalidClientProtocol) => CloseReason::ClientProtocol,
-                    Some(_) => CloseReason::NoRespondersRequiresHeaders,
-                };
-                self.refuse(slot, refused.reply(), reason);
-            }
+        if let Some(error) = &error {
+            debug!("{} - {error}", connection.label());
         }
-    }
-
-    fn subscribe(&mut self, slot: usize, subject: &[u8], queue_group: &[u8], sid: &[u8]) {
-        let connection = &mut self.exchange.connections[slot];
-        connection.session.heard();
-        let target = Target::Connection(Arc::clone(&connection.peer));
-        match connection
-            .session
-            .subscribe(subject, queue_group, sid, target)
-        {
-            Ok(Subscribed::New(new)) => {
-                self.exchange.shared.sublist.change(|list| list.insert(new));
-                self.acknowledge(slot);
-            }
-            Ok(Subscribed::Duplicate) => self.acknowledge(slot),
-            Err(refused) => self.report(slot, &refused),
-        }
-    }
-
-    fn answer_ping(&mut self, slot: usize) {
-        let shared = Arc::clone(&self.exchange.shared);
-        let connection = &mut self.exchange.connections[slot];
-        let first = connection.session.pinged();
-        let (id, address) = (connection.peer.id, connection.address);
-        let async_info = connection.session.async_info;
-        self.reply(slot, encode::PONG);
-        if first && async_info {
-            let mut info = shared.info(id, address);
-            info.connect_info = true;
-            info.remote_account = "$G".into();
-            self.reply(slot, &info.to_line());
-        }
-    }
-
-    /// Routes a run and empties it.
-    fn publish(&mut self, slot: usize, run: &mut Run<'_>) {
-        let Some(first) = run.first() else { return };
-        let session = &mut self.exchange.connections[slot].session;
-        session.heard();
-        let singly = session.verbose || (session.pedantic && !subject::is_literal(first.subject));
-        if singly {
-            for publication in run.iter() {
-                self.publish_singly(slot, publication);
-            }
-        } else {
-            self.route_run(slot, run);
-        }
-        run.clear();
-    }
-
-    /// With everything that has to be said before the message goes out.
-    fn publish_singly(&mut self, slot: usize, publication: &Publication<'_>) {
-        let session = &self.exchange.connections[slot].session;
-        if session.pedantic && !subject::is_literal(publication.subject) {
-            self.report(slot, &ServerError::InvalidPublishSubject);
-        }
-        self.acknowledge(slot);
-        self.route_run(slot, std::slice::from_ref(publication));
-    }
-
-    fn route_run(&mut self, slot: usize, run: &[Publication<'_>]) {
-        let subject = run[0].subject;
-        let connection = &self.exchange.connections[slot];
-        let muted = (!connection.session.echo).then_some(connection.peer.id);
-        let wants_answer = connection.session.no_responders;
-        let counters = &mut self.exchange.counters;
-        counters.in_msgs += run.len() as u64;
-        counters.in_bytes += run.iter().map(|one| one.body().len() as u64).sum::<u64>();
-        let interest = self.cache.look_up(subject, &self.exchange.shared.sublist);
-        let mut reached = 0;
-        if !interest.is_empty() {
-            reached = route(&interest, run, muted, &mut self.dice, &mut self.exchange);
-            self.exchange.end_exhausted();
-        }
-        if wants_answer {
-            for (index, publication) in run.iter().enumerate() {
-                if reached & (1 << index) == 0 && !publication.reply.is_empty() {
-                    self.answer_no_responders(slot, subject, publication.reply);
-                }
-            }
-        }
-    }
-
-    /// `+OK`, for those who want it.
-    fn acknowledge(&mut self, slot: usize) {
-        if self.exchange.connections[slot].session.verbose {
-            self.reply(slot, encode::OK);
-        }
-    }
-
-    /// An error that leaves the connection open.
-    fn report(&mut self, slot: usize, error: &ServerError<'_>) {
-        debug_assert!(!error.closes());
-        let mut text = Vec::new();
-        encode::error(error, &mut text);
-        self.reply(slot, &text);
-    }
-
-    fn refuse(&mut self, slot: usize, error: Option<ServerError<'_>>, reason: CloseReason) {
-        let connection = &mut self.exchange.connections[slot];
         connection.refuse(error, reason, &mut self.exchange.pool);
     }
 
     /// Queues text for the connection, to be flushed at the end of the pass.
-    fn reply(&mut self, slot: usize, text: &[u8]) {
+    pub(crate) fn reply(&mut self, slot: usize, text: &[u8]) {
         self.exchange.connections[slot].put(text, &mut self.exchange.pool);
         self.exchange.touched(slot);
         self.schedule_pass();

@@ -1,26 +1,38 @@
-//! A worker's switchboard: carries routed messages to connections of this worker, to other workers,
-//! and to the services inside the broker.
+//! A worker's switchboard: carries routed messages to connections of this worker, clients and other
+//! servers alike, to other workers, and to the services inside the broker.
 
-use std::{collections::HashMap, sync::Arc, time::Instant};
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use ahash::RandomState;
 use broker_core::{
+    account::Account,
     effect::{HandlerId, Payload},
-    interest::Delivery,
+    interest::{Delivery, RouteDelivery},
     peer::{Peer, SOFT_LIMIT},
     router::Outlet,
     subscription::{Subscription, Target},
 };
-use broker_proto::{encode, op::Publication};
+use broker_proto::{
+    encode,
+    op::Publication,
+    route::encode::{self as route, MessagePrefix},
+};
 use slab::Slab;
 use tracing::error;
 
 use crate::{
-    connection::{CloseReason, Connection},
+    close_reason::CloseReason,
+    connection::{Connection, Role},
     internal::{Internal, InternalBatch},
-    launch::Shared,
-    mailbox::{Handover, Newcomer, Parcel},
+    listener::Newcomer,
+    mailbox::{Handover, Parcel},
     output::{ChunkPool, Output},
+    settings::Settings,
+    shared::{Request, Shared},
     stats::Counters,
 };
 
@@ -33,6 +45,8 @@ pub(crate) struct Exchange {
     /// Index of this worker.
     pub(crate) worker: usize,
     pub(crate) shared: Arc<Shared>,
+    /// In force for this worker.
+    pub(crate) settings: Arc<Settings>,
     pub(crate) connections: Slab<Connection>,
     pub(crate) pool: ChunkPool,
     pub(crate) counters: Counters,
@@ -76,13 +90,35 @@ struct Outgoing {
     output: Output,
     messages: usize,
     payload_bytes: usize,
+    replies: Vec<Box<[u8]>>,
     peer: Option<Arc<Peer>>,
+}
+
+impl Outgoing {
+    fn new(peer: &Arc<Peer>) -> Self {
+        Self {
+            slot: peer.slot,
+            peer: Some(Arc::clone(peer)),
+            ..Self::default()
+        }
+    }
 }
 
 /// A message that can be written for any subscriber.
 pub(crate) trait Message {
     /// Header block and payload.
     fn body_bytes(&self) -> usize;
+    /// Empty if nobody expects an answer.
+    fn reply(&self) -> &[u8];
+    /// For another server.
+    fn write_routed(
+        &self,
+        prefix: &MessagePrefix,
+        queues: &[&[u8]],
+        headers: bool,
+        output: &mut Output,
+        pool: &mut ChunkPool,
+    );
     fn write(&self, prefix: &[u8], headers: bool, output: &mut Output, pool: &mut ChunkPool);
     fn hand_to(&self, handler: HandlerId, internal: &mut dyn Internal);
     fn copy_to(&self, handler: HandlerId, batch: &mut InternalBatch);
@@ -91,6 +127,21 @@ pub(crate) trait Message {
 impl Message for Publication<'_> {
     fn body_bytes(&self) -> usize {
         self.body().len()
+    }
+
+    fn reply(&self) -> &[u8] {
+        self.reply
+    }
+
+    fn write_routed(
+        &self,
+        prefix: &MessagePrefix,
+        queues: &[&[u8]],
+        headers: bool,
+        output: &mut Output,
+        pool: &mut ChunkPool,
+    ) {
+        route::publication(prefix, queues, self, headers, &mut output.writer(pool));
     }
 
     #[inline]
@@ -131,6 +182,28 @@ impl Message for ServiceMessage<'_> {
         self.payload.len()
     }
 
+    fn reply(&self) -> &[u8] {
+        self.reply
+    }
+
+    fn write_routed(
+        &self,
+        prefix: &MessagePrefix,
+        queues: &[&[u8]],
+        _headers: bool,
+        output: &mut Output,
+        pool: &mut ChunkPool,
+    ) {
+        let pieces = [&self.payload.body[..], &self.payload.tail[..]];
+        route::message(
+            prefix,
+            queues,
+            self.reply,
+            &pieces,
+            &mut output.writer(pool),
+        );
+    }
+
     fn write(&self, prefix: &[u8], _headers: bool, output: &mut Output, pool: &mut ChunkPool) {
         let pieces = [&self.payload.body[..], &self.payload.tail[..]];
         encode::message(prefix, self.reply, &pieces, &mut output.writer(pool));
@@ -154,6 +227,7 @@ impl Exchange {
         let workers = shared.workers.len();
         Self {
             worker,
+            settings: shared.settings(),
             shared,
             connections: Slab::new(),
             pool: ChunkPool::new(worker, workers),
@@ -178,7 +252,7 @@ impl Exchange {
             connection.flush(self.now, &mut self.pool);
         }
         let pending = connection.output.pending();
-        if pending > self.shared.config.max_pending && connection.closing.is_none() {
+        if pending > self.settings.config.max_pending && connection.closing.is_none() {
             self.cut(slot);
             return;
         }
@@ -193,15 +267,32 @@ impl Exchange {
     }
 
     fn cut(&mut self, slot: usize) {
-        let limit = self.shared.config.max_pending;
+        let limit = self.settings.config.max_pending;
         let connection = &mut self.connections[slot];
         connection.output.clear(&mut self.pool);
         connection.close(CloseReason::PendingBytes);
-        self.counters.slow_consumers += 1;
         error!(
-            "{} - cid:{} - Slow Consumer Detected: MaxPending of {limit} Exceeded",
-            connection.address, connection.peer.id
+            "{} - Slow Consumer Detected: MaxPending of {limit} Exceeded",
+            connection.label()
         );
+        self.count_slow(slot);
+    }
+
+    /// Within which a flush must come to an end.
+    pub(crate) fn write_deadline(&self, slot: usize) -> Duration {
+        let config = &self.settings.config;
+        match (&self.connections[slot].role, &config.cluster) {
+            (Role::Route(_), Some(port)) => port.write_deadline,
+            _ => config.write_deadline,
+        }
+    }
+
+    /// A connection is cut because it does not keep up.
+    pub(crate) fn count_slow(&mut self, slot: usize) {
+        match self.connections[slot].role {
+            Role::Client(_) => self.counters.slow_clients += 1,
+            Role::Route(_) => self.counters.slow_routes += 1,
+        }
     }
 
     /// Writes out what this pass produced: connections of this worker, then the other workers.
@@ -237,6 +328,7 @@ impl Exchange {
                 bytes,
                 messages: outgoing.messages,
                 payload_bytes: outgoing.payload_bytes,
+                replies: outgoing.replies,
                 chunks: outgoing.output.into_chunks(),
             });
         }
@@ -249,8 +341,8 @@ impl Exchange {
         self.shared.workers[worker].mailbox.push(parcel);
     }
 
-    /// What other workers sent; connections just accepted are given back.
-    pub(crate) fn receive(&mut self, parcel: Parcel) -> Vec<Newcomer> {
+    /// What other workers sent; connections just accepted and requests are given back.
+    pub(crate) fn receive(&mut self, parcel: Parcel) -> (Vec<Newcomer>, Vec<Request>) {
         for chunk in parcel.chunks {
             self.pool.give(chunk);
         }
@@ -267,7 +359,7 @@ impl Exchange {
                 self.services.noted = true;
             }
         }
-        parcel.newcomers
+        (parcel.newcomers, parcel.requests)
     }
 
     fn receive_output(&mut self, handover: Handover) {
@@ -288,30 +380,45 @@ impl Exchange {
             return;
         }
         connection.output.append(handover.chunks, &mut self.pool);
-        self.counters.out_msgs += handover.messages as u64;
-        self.counters.out_bytes += handover.payload_bytes as u64;
+        if let Role::Client(session) = &mut connection.role {
+            for reply in &handover.replies {
+                session.note_reply(reply, self.now);
+            }
+        }
+        self.count_out(handover.slot, handover.messages, handover.payload_bytes);
         self.touched(handover.slot);
     }
 
-    /// Ends subscriptions that got their last message: nobody finds them any more, and their sessions
-    /// forget them.
-    pub(crate) fn end_exhausted(&mut self) {
+    fn count_out(&mut self, slot: usize, messages: usize, bytes: usize) {
+        let (messages, bytes) = (messages as u64, bytes as u64);
+        let connection = &mut self.connections[slot];
+        connection.traffic.out_msgs += messages;
+        connection.traffic.out_bytes += bytes;
+        self.counters.out_msgs += messages;
+        self.counters.out_bytes += bytes;
+        if let Role::Route(_) = connection.role {
+            self.counters.route_out_msgs += messages;
+            self.counters.route_out_bytes += bytes;
+        }
+    }
+
+    /// Ends subscriptions of an account that got their last message: nobody finds them any more, and
+    /// their sessions forget them.
+    pub(crate) fn end_exhausted(&mut self, account: &Account) {
         if self.exhausted.is_empty() {
             return;
         }
         let ended = std::mem::take(&mut self.exhausted);
-        self.shared.sublist.change(|list| {
-            for subscription in &ended {
-                list.remove(subscription);
-            }
-        });
+        self.shared.unsubscribe(account, &ended);
         for subscription in ended {
             match &subscription.target {
                 Target::Connection(peer) if peer.worker != self.worker => {
                     let worker = peer.worker;
                     self.outbound[worker].parcel.exhausted.push(subscription);
                 }
-                Target::Connection(_) | Target::Internal(_) => self.forget(&subscription),
+                Target::Connection(_) | Target::Internal(_) | Target::Route { .. } => {
+                    self.forget(&subscription);
+                }
             }
         }
     }
@@ -321,41 +428,94 @@ impl Exchange {
             && let Some(connection) = self.connections.get_mut(peer.slot)
             && connection.peer.id == peer.id
         {
-            connection.session.exhausted(subscription);
+            connection.session().exhausted(subscription);
         }
     }
 
     fn deliver_here<M: Message>(&mut self, peer: &Peer, prefix: &[u8], messages: &[M]) {
+        let now = self.now;
         let receiver = self.connections.get_mut(peer.slot);
         let Some(connection) =
             receiver.filter(|one| one.peer.id == peer.id && one.closing.is_none())
         else {
             return;
         };
-        let headers = connection.session.headers;
+        let headers = peer.headers();
         let mut body_bytes = 0;
         for message in messages {
             body_bytes += message.body_bytes();
             message.write(prefix, headers, &mut connection.output, &mut self.pool);
         }
-        self.counters.out_msgs += messages.len() as u64;
-        self.counters.out_bytes += body_bytes as u64;
+        if peer.notes_replies() {
+            let session = connection.session();
+            for message in messages {
+                session.note_reply(message.reply(), now);
+            }
+        }
+        self.count_out(peer.slot, messages.len(), body_bytes);
         self.touched(peer.slot);
     }
 
     fn deliver_elsewhere<M: Message>(&mut self, peer: &Arc<Peer>, prefix: &[u8], messages: &[M]) {
+        let (headers, notes_replies) = (peer.headers(), peer.notes_replies());
         let outgoing = self.outbound[peer.worker]
             .outputs
             .entry(peer.id)
-            .or_insert_with(|| Outgoing {
-                slot: peer.slot,
-                peer: Some(Arc::clone(peer)),
-                ..Outgoing::default()
-            });
-        let headers = peer.headers();
+            .or_insert_with(|| Outgoing::new(peer));
         for message in messages {
             outgoing.payload_bytes += message.body_bytes();
             message.write(prefix, headers, &mut outgoing.output, &mut self.pool);
+            if notes_replies && !message.reply().is_empty() {
+                outgoing.replies.push(message.reply().into());
+            }
+        }
+        outgoing.messages += messages.len();
+        let waiting = peer.waiting_bytes() + outgoing.output.pending();
+        if waiting > SOFT_LIMIT {
+            note_congested(&mut self.congested, peer);
+        }
+    }
+
+    fn forward_here<M: Message>(
+        &mut self,
+        route: &RouteDelivery,
+        messages: &[M],
+        queues: &[&[u8]],
+    ) {
+        let peer = &route.peer;
+        let receiver = self.connections.get_mut(peer.slot);
+        let Some(connection) =
+            receiver.filter(|one| one.peer.id == peer.id && one.closing.is_none())
+        else {
+            return;
+        };
+        let headers = peer.headers();
+        let mut body_bytes = 0;
+        for message in messages {
+            body_bytes += message.body_bytes();
+            let output = &mut connection.output;
+            message.write_routed(&route.prefix, queues, headers, output, &mut self.pool);
+        }
+        self.count_out(peer.slot, messages.len(), body_bytes);
+        self.touched(peer.slot);
+    }
+
+    fn forward_elsewhere<M: Message>(
+        &mut self,
+        route: &RouteDelivery,
+        messages: &[M],
+        queues: &[&[u8]],
+    ) {
+        let peer = &route.peer;
+        let headers = peer.headers();
+        let outgoing = self.outbound[peer.worker]
+            .outputs
+            .entry(peer.id)
+            .or_insert_with(|| Outgoing::new(peer));
+        for message in messages {
+            outgoing.payload_bytes += message.body_bytes();
+            let output = &mut outgoing.output;
+            message.write_routed(&route.prefix, queues, headers, output, &mut self.pool);
         }
         outgoing.messages += messages.len();
         if peer.waiting_bytes() + outgoing.output.pending() > SOFT_LIMIT {
@@ -409,6 +569,15 @@ impl<M: Message> Outlet<M> for Exchange {
             Target::Connection(peer) => {
                 self.deliver_elsewhere(peer, &delivery.prefix, messages);
             }
+            Target::Route { .. } => unreachable!("other servers stand in a list of their own"),
+        }
+    }
+
+    fn forward(&mut self, route: &RouteDelivery, messages: &[M], queues: &[&[u8]]) {
+        if route.peer.worker == self.worker {
+            self.forward_here(route, messages, queues);
+        } else {
+            self.forward_elsewhere(route, messages, queues);
         }
     }
 

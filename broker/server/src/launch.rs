@@ -1,97 +1,35 @@
-//! Starts the NATS core: the socket, the worker threads, and what they share.
+//! Starts and steers the NATS core: the sockets, the worker threads, and what changes while they run.
 
 use std::{
     fmt, io,
-    net::{IpAddr, SocketAddr, ToSocketAddrs},
-    sync::{
-        Arc,
-        atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
-    },
+    net::{SocketAddr, ToSocketAddrs},
+    sync::Arc,
     thread,
     time::Duration,
 };
 
-use broker_core::{peer::Peer, session::PingPolicy, sublist::SharedSublist};
+use broker_core::auth::AuthError;
 use broker_proto::info::ServerInfo;
 use futures_util::future::LocalBoxFuture;
-use rustls::ServerConfig;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::{sync::oneshot, task::LocalSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     identity,
+    inspect::CoreDetails,
     internal::Internal,
+    lame_duck::LameDuck,
     listener,
-    mailbox::Mailbox,
-    stats::{Counters, Shown},
+    routes::{self, ClusterError, Routes},
+    settings::{CoreConfig, Settings},
+    shared::Shared,
+    stats::Counters,
     worker::WorkerHandle,
 };
 
-/// What nats-streaming-server 0.25.6 shows in `INFO`; clients read features off it.
-pub(crate) const NATS_VERSION: &str = "2.9.24";
 /// Connections that may wait to be accepted; the kernel caps it.
 const BACKLOG: i32 = 4096;
-
-/// Settings of the core. The defaults are those of nats-server.
-#[derive(Clone, Debug)]
-pub(crate) struct CoreConfig {
-    /// Name or address to listen on.
-    pub(crate) host: String,
-    /// 0 or -1: any free port.
-    pub(crate) port: i32,
-    /// Empty: the server's id.
-    pub(crate) server_name: String,
-    /// `host:port` that clients are told instead of where we listen.
-    pub(crate) client_advertise: Option<(String, u16)>,
-    /// Bytes of a body, inclusive.
-    pub(crate) max_payload: usize,
-    /// Bytes of arguments in a line.
-    pub(crate) max_control_line: usize,
-    /// Bytes waiting for a consumer above which it is cut.
-    pub(crate) max_pending: usize,
-    /// `None`: no limit.
-    pub(crate) max_connections: Option<usize>,
-    pub(crate) ping_interval: Duration,
-    /// The first ping after `CONNECT`, if the interval is not shorter.
-    pub(crate) first_ping: Duration,
-    /// Unanswered pings after which a client is given up.
-    pub(crate) ping_max: u32,
-    /// Within which a flush must come to an end.
-    pub(crate) write_deadline: Duration,
-    /// Within which a TLS handshake must come to an end, counted from the accept.
-    pub(crate) tls_timeout: Duration,
-    /// Clients must show a certificate; told in `INFO`. The TLS configuration enforces it.
-    pub(crate) tls_verify: bool,
-    /// `None`: one for each core this process may use.
-    pub(crate) workers: Option<usize>,
-}
-
-impl Default for CoreConfig {
-    fn default() -> Self {
-        Self {
-            host: "0.0.0.0".into(),
-            port: 4222,
-            server_name: String::new(),
-            client_advertise: None,
-            max_payload: 1 << 20,
-            max_control_line: 4096,
-            max_pending: 64 << 20,
-            max_connections: Some(65_536),
-            ping_interval: Duration::from_secs(120),
-            first_ping: Duration::from_secs(2),
-            ping_max: 2,
-            write_deadline: Duration::from_secs(10),
-            tls_timeout: Duration::from_secs(2),
-            tls_verify: false,
-            workers: None,
-        }
-    }
-}
-
-/// Gives the TLS configuration for one handshake, so that a renewed certificate counts from the next
-/// one on. Never waits.
-pub(crate) type TlsHandle = Arc<dyn Fn() -> Arc<ServerConfig> + Send + Sync>;
 
 /// Makes the service of worker 0, on its thread and in its `LocalSet`, before connections are
 /// accepted.
@@ -112,80 +50,20 @@ pub(crate) enum StartError {
     /// The system refuses threads or random numbers.
     #[error("the system refused {what}")]
     System { what: &'static str },
-}
-
-/// What all workers share.
-///
-/// Locks: the sublist's, each mailbox's, and the gate in each [`Peer`]. All are held for a few lines
-/// only, and nobody who holds one takes another.
-pub(crate) struct Shared {
-    pub(crate) config: CoreConfig,
-    pub(crate) sublist: SharedSublist,
-    pub(crate) workers: Vec<WorkerPort>,
-    /// Stands for the services on worker 0 where producers have to hold back.
-    pub(crate) internal: Arc<Peer>,
-    pub(crate) tls: Option<TlsHandle>,
-    info: ServerInfo,
-    next_id: AtomicU64,
-    connections: AtomicUsize,
-}
-
-/// The side of a worker that others reach.
-#[derive(Debug, Default)]
-pub(crate) struct WorkerPort {
-    pub(crate) mailbox: Mailbox,
-    pub(crate) counters: Shown,
-}
-
-impl Shared {
-    /// A number for a new connection; the first few are the reference's own.
-    pub(crate) fn next_id(&self) -> u64 {
-        self.next_id.fetch_add(1, Relaxed)
-    }
-
-    pub(crate) fn pings(&self) -> PingPolicy {
-        PingPolicy {
-            interval: self.config.ping_interval,
-            first: self.config.first_ping,
-            max_outstanding: self.config.ping_max,
-        }
-    }
-
-    /// `INFO` for one connection.
-    pub(crate) fn info(&self, client_id: u64, address: SocketAddr) -> ServerInfo {
-        ServerInfo {
-            client_id,
-            client_ip: canonical(address.ip()),
-            ..self.info.clone()
-        }
-    }
-
-    /// A connection has been accepted.
-    pub(crate) fn count_connection(&self) {
-        self.connections.fetch_add(1, Relaxed);
-    }
-
-    /// A connection has ended.
-    pub(crate) fn release_connection(&self) {
-        self.connections.fetch_sub(1, Relaxed);
-    }
-
-    /// There are more connections than allowed, the one just counted included.
-    pub(crate) fn is_full(&self) -> bool {
-        let limit = self.config.max_connections;
-        limit.is_some_and(|limit| self.connections.load(Relaxed) > limit)
-    }
-}
-
-/// IPv4 in its own form even where it came in over an IPv6 socket.
-fn canonical(address: IpAddr) -> String {
-    address.to_canonical().to_string()
+    /// The users contradict each other.
+    #[error(transparent)]
+    Auth(#[from] AuthError),
+    #[error(transparent)]
+    Cluster(#[from] ClusterError),
 }
 
 /// The running core.
 pub(crate) struct Core {
     address: SocketAddr,
+    route_address: Option<SocketAddr>,
     shared: Arc<Shared>,
+    /// Ends the listening for clients; cancelled with the core as well.
+    listening: CancellationToken,
     accepting: Option<oneshot::Receiver<()>>,
     ended: Vec<oneshot::Receiver<()>>,
 }
@@ -204,55 +82,69 @@ impl fmt::Debug for Core {
 pub(crate) struct WorkerLost;
 
 /// Counts of the whole core at one time.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Snapshot {
     pub(crate) counters: Counters,
     /// Services included.
     pub(crate) subscriptions: usize,
+    /// What clients are told of where to connect.
+    pub(crate) connect_urls: Vec<String>,
+    pub(crate) is_lame_duck: bool,
 }
 
 /// Gives snapshots to monitoring; cheap to clone.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub(crate) struct StatsHandle(Arc<Shared>);
-
-impl fmt::Debug for StatsHandle {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("StatsHandle").finish_non_exhaustive()
-    }
-}
 
 impl StatsHandle {
     /// Counts as of each worker's last pass.
     pub(crate) fn snapshot(&self) -> Snapshot {
         let shown = self.0.workers.iter().map(|worker| &worker.counters);
+        let accounts = self.0.accounts.list();
+        let counts = accounts
+            .iter()
+            .map(|account| account.sublist.read(|list| list.len()));
         Snapshot {
             counters: Counters::sum(shown),
-            subscriptions: self.0.sublist.read(|list| list.len()),
+            subscriptions: counts.sum(),
+            connect_urls: self.0.settings().info.connect_urls.clone(),
+            is_lame_duck: self.0.is_lame_duck(),
         }
     }
 }
 
 impl Core {
-    /// Takes the address, starts the workers, and begins to accept once `make_internal` has finished on
-    /// worker 0. Until then the port is ours, but connections are refused. When the token is
-    /// cancelled, the socket is closed and connections are flushed and closed.
+    /// Takes the addresses, starts the workers, and begins to accept once `make_internal` has finished
+    /// on worker 0. Until then the ports are ours, but connections are refused. When the token is
+    /// cancelled, the sockets are closed and connections are flushed and closed.
     ///
     /// # Errors
-    /// The address cannot be had, or the system gives no threads or random numbers.
+    /// An address cannot be had, users contradict each other, or the system gives no threads or random
+    /// numbers.
     pub(crate) fn start(
         config: CoreConfig,
-        tls: Option<TlsHandle>,
         make_internal: MakeInternal,
         token: &CancellationToken,
     ) -> Result<Self, StartError> {
-        let (socket, address) = bind(&config).map_err(|source| StartError::Listen {
-            host: config.host.clone(),
-            port: config.port,
-            source,
-        })?;
-        let shared = Arc::new(share(config, tls, address)?);
+        let clients = bind(&config.host, config.port)?;
+        let cluster = config.cluster.as_ref();
+        if let Some(port) = cluster {
+            routes::check(&port.settings)?;
+        }
+        let routes = cluster
+            .map(|port| bind(&port.host, port.port))
+            .transpose()?;
+        let (address, route_address) = (clients.1, routes.as_ref().map(|bound| bound.1));
+        let shared = Arc::new(share(config, address)?);
+        let listening = token.child_token();
         let (accepting_sender, accepting) = oneshot::channel();
-        let mut first = Some((socket, make_internal, accepting_sender));
+        let mut first = Some(First {
+            clients: clients.0,
+            routes,
+            make_internal,
+            accepting: accepting_sender,
+            listening: listening.clone(),
+        });
         let mut ended = Vec::new();
         for index in 0..shared.workers.len() {
             let (ended_sender, ended_receiver) = oneshot::channel();
@@ -269,7 +161,9 @@ impl Core {
         }
         Ok(Self {
             address,
+            route_address,
             shared,
+            listening,
             accepting: Some(accepting),
             ended,
         })
@@ -280,9 +174,38 @@ impl Core {
         self.address
     }
 
+    /// Where other servers connect to.
+    pub(crate) fn route_address(&self) -> Option<SocketAddr> {
+        self.route_address
+    }
+
     /// The server's id, an nkey.
     pub(crate) fn server_id(&self) -> &str {
-        &self.shared.info.server_id
+        &self.shared.identity.server_id
+    }
+
+    /// Puts other settings in force, and treats those who are connected as they say. What belongs to
+    /// sockets and threads stays as it was at the start.
+    ///
+    /// # Errors
+    /// The users contradict each other, or the cluster block cannot be used; nothing has changed.
+    pub(crate) fn reload(&self, config: CoreConfig) -> Result<(), StartError> {
+        if let Some(port) = &config.cluster {
+            routes::check(&port.settings)?;
+        }
+        let new = Settings::new(config, &self.shared.identity)?;
+        self.shared.change_settings(|old| new.succeeding(old));
+        Ok(())
+    }
+
+    /// For lame duck mode, which outlives this borrow.
+    pub(crate) fn lame_duck(&self) -> LameDuck {
+        LameDuck::new(Arc::clone(&self.shared), self.listening.clone())
+    }
+
+    /// Monitoring's view of connections.
+    pub(crate) fn details(&self) -> CoreDetails {
+        CoreDetails::new(Arc::clone(&self.shared))
     }
 
     /// Threads that serve connections.
@@ -320,17 +243,23 @@ impl Core {
     }
 }
 
-fn bind(config: &CoreConfig) -> io::Result<(Socket, SocketAddr)> {
-    let port = u16::try_from(config.port.max(0)).map_err(|_| io::ErrorKind::InvalidInput)?;
-    let address = (config.host.as_str(), port)
+fn bind(host: &str, port: i32) -> Result<(Socket, SocketAddr), StartError> {
+    let bound = take_address(host, port);
+    bound.map_err(|source| StartError::Listen {
+        host: host.to_owned(),
+        port,
+        source,
+    })
+}
+
+fn take_address(host: &str, port: i32) -> io::Result<(Socket, SocketAddr)> {
+    let port = u16::try_from(port.max(0)).map_err(|_| io::ErrorKind::InvalidInput)?;
+    let address = (host, port)
         .to_socket_addrs()?
         .next()
         .ok_or(io::ErrorKind::AddrNotAvailable)?;
-    let socket = Socket::new(
-        Domain::for_address(address),
-        Type::STREAM,
-        Some(Protocol::TCP),
-    )?;
+    let domain = Domain::for_address(address);
+    let socket = Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
@@ -341,54 +270,36 @@ fn bind(config: &CoreConfig) -> io::Result<(Socket, SocketAddr)> {
     Ok((socket, bound))
 }
 
-fn share(
-    config: CoreConfig,
-    tls: Option<TlsHandle>,
-    address: SocketAddr,
-) -> Result<Shared, StartError> {
-    let provider = rustls::crypto::aws_lc_rs::default_provider();
-    let server_id =
-        identity::server_id(provider.secure_random).map_err(|_| StartError::System {
-            what: "random numbers",
-        })?;
+fn share(config: CoreConfig, address: SocketAddr) -> Result<Shared, StartError> {
+    let random = rustls::crypto::aws_lc_rs::default_provider().secure_random;
+    let server_id = identity::server_id(random).map_err(|_| StartError::System {
+        what: "random numbers",
+    })?;
     let server_name = if config.server_name.is_empty() {
         server_id.clone()
     } else {
         config.server_name.clone()
     };
-    let (host, port) = match &config.client_advertise {
-        Some((host, port)) => (host.clone(), *port),
-        None => (config.host.clone(), address.port()),
-    };
-    let info = ServerInfo {
+    let identity = ServerInfo {
         server_id,
         server_name,
-        version: NATS_VERSION.into(),
-        proto: 1,
-        go: "rust".into(),
-        host,
-        port,
-        headers: true,
-        max_payload: config.max_payload as i64,
-        tls_required: tls.is_some(),
-        tls_verify: tls.is_some() && config.tls_verify,
+        port: address.port(),
         ..ServerInfo::default()
     };
     let cores = thread::available_parallelism().map_or(1, usize::from);
     let workers = config.workers.unwrap_or(cores).max(1);
-    Ok(Shared {
-        sublist: SharedSublist::default(),
-        workers: (0..workers).map(|_| WorkerPort::default()).collect(),
-        internal: Arc::new(Peer::internal(0)),
-        tls,
-        info,
-        next_id: AtomicU64::new(4),
-        connections: AtomicUsize::new(0),
-        config,
-    })
+    let settings = Settings::new(config, &identity)?;
+    Ok(Shared::new(settings, identity, address, workers, random))
 }
 
-type First = (Socket, MakeInternal, oneshot::Sender<()>);
+/// What worker 0 alone has to do.
+struct First {
+    clients: Socket,
+    routes: Option<(Socket, SocketAddr)>,
+    make_internal: MakeInternal,
+    accepting: oneshot::Sender<()>,
+    listening: CancellationToken,
+}
 
 /// The life of a worker thread.
 fn run_worker(index: usize, shared: &Arc<Shared>, first: Option<First>, token: &CancellationToken) {
@@ -431,10 +342,10 @@ async fn serve(
     first: Option<First>,
     token: &CancellationToken,
 ) {
-    let Some((socket, make_internal, accepting)) = first else {
+    let Some(first) = first else {
         return token.cancelled().await;
     };
-    let making = make_internal(worker.clone());
+    let making = (first.make_internal)(worker.clone());
     let internal = tokio::select! {
         internal = making => internal,
         () = token.cancelled() => return,
@@ -442,11 +353,33 @@ async fn serve(
     if let Some(internal) = internal {
         worker.install(internal);
     }
-    if let Err(error) = socket.listen(BACKLOG) {
+    let routes = first
+        .routes
+        .as_ref()
+        .map(|(socket, _)| socket.listen(BACKLOG));
+    if let Err(error) = first.clients.listen(BACKLOG).and(routes.unwrap_or(Ok(()))) {
         tracing::error!("unable to listen: {error}");
         return;
     }
     // Nobody may be waiting for it.
-    let _ = accepting.send(());
-    listener::accept(socket.into(), worker, shared, token).await;
+    let _ = first.accepting.send(());
+    let clients = async {
+        listener::accept(
+            first.clients.into(),
+            false,
+            worker,
+            shared,
+            &first.listening,
+        )
+        .await;
+        // In lame duck mode everything else goes on.
+        token.cancelled().await;
+    };
+    let routes = async {
+        if let Some((socket, address)) = first.routes {
+            Routes::begin(worker, shared, address);
+            listener::accept(socket.into(), true, worker, shared, token).await;
+        }
+    };
+    tokio::join!(clients, routes);
 }

@@ -1,19 +1,44 @@
-//! Accepts connections on worker 0 and deals them out to the workers in turn.
+//! Accepts connections on worker 0: clients are dealt out to the workers in turn, other servers stay.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{
+    io,
+    net::{SocketAddr, TcpStream},
+    sync::Arc,
+    time::Duration,
+};
 
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 
-use crate::{launch::Shared, worker::WorkerHandle};
+use crate::{routes::Dialled, shared::Shared, worker::WorkerHandle};
 
 /// Pause after an accept failed for lack of descriptors or memory; trying at once would spin.
 const RETRY: Duration = Duration::from_millis(50);
 
+/// A connection just made, not waiting on reads, and its other end.
+#[derive(Debug)]
+pub(crate) struct Newcomer {
+    pub(crate) socket: TcpStream,
+    pub(crate) address: SocketAddr,
+    pub(crate) origin: Origin,
+}
+
+/// How a connection came about.
+#[derive(Debug)]
+pub(crate) enum Origin {
+    /// Accepted on the port of clients.
+    ClientPort,
+    /// Accepted on the port of other servers.
+    RoutePort,
+    /// Opened by us to another server.
+    Dialled(Dialled),
+}
+
 /// Runs until the token is cancelled; the socket is closed then.
 pub(crate) async fn accept(
     listener: std::net::TcpListener,
+    routes: bool,
     worker: &WorkerHandle,
     shared: &Arc<Shared>,
     token: &CancellationToken,
@@ -47,8 +72,21 @@ pub(crate) async fn accept(
                 continue;
             }
         };
+        if routes {
+            worker.adopt(Newcomer {
+                socket,
+                address,
+                origin: Origin::RoutePort,
+            });
+            continue;
+        }
         shared.count_connection();
-        worker.assign(turn, socket, address);
+        let newcomer = Newcomer {
+            socket,
+            address,
+            origin: Origin::ClientPort,
+        };
+        worker.assign(turn, newcomer);
         turn = (turn + 1) % workers;
     }
 }

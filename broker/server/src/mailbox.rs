@@ -4,7 +4,7 @@
 //! above the soft limit producers pause, and above the hard one the consumer is cut.
 
 use std::{
-    net::{SocketAddr, TcpStream},
+    fmt,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering::SeqCst},
@@ -15,25 +15,30 @@ use std::{
 use broker_core::subscription::Subscription;
 use futures_util::task::AtomicWaker;
 
-use crate::{internal::InternalBatch, output::Chunk};
+use crate::{internal::InternalBatch, listener::Newcomer, output::Chunk, shared::Request};
 
 /// What one worker has for another after a pass.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(crate) struct Parcel {
     /// Output for connections.
     pub(crate) handovers: Vec<Handover>,
     /// Messages for services; to worker 0 only.
     pub(crate) internal: InternalBatch,
-    /// Subscriptions that got their last message.
+    /// Subscriptions that got their last message; out of their account's list already.
     pub(crate) exhausted: Vec<Arc<Subscription>>,
     /// Empty chunks on their way home.
     pub(crate) chunks: Vec<Chunk>,
     /// Connections just accepted.
     pub(crate) newcomers: Vec<Newcomer>,
+    /// What the control side wants done.
+    pub(crate) requests: Vec<Request>,
 }
 
-/// A connection just accepted, not waiting on reads, and its other end.
-pub(crate) type Newcomer = (TcpStream, SocketAddr);
+impl fmt::Debug for Parcel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Parcel").finish_non_exhaustive()
+    }
+}
 
 /// Formatted output for one connection.
 #[derive(Debug)]
@@ -43,6 +48,8 @@ pub(crate) struct Handover {
     pub(crate) bytes: usize,
     pub(crate) messages: usize,
     pub(crate) payload_bytes: usize,
+    /// Replies among the messages, for receivers that note them.
+    pub(crate) replies: Vec<Box<[u8]>>,
     pub(crate) chunks: Vec<Chunk>,
 }
 
@@ -53,6 +60,7 @@ impl Parcel {
             && self.internal.is_empty()
             && self.exhausted.is_empty()
             && self.newcomers.is_empty()
+            && self.requests.is_empty()
     }
 }
 

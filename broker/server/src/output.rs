@@ -89,6 +89,11 @@ pub(crate) struct Output {
 
 impl Output {
     /// Bytes that wait.
+    pub(crate) fn chunk_count(&self) -> usize {
+        self.chunks.len()
+    }
+
+    /// Bytes that wait.
     pub(crate) fn pending(&self) -> usize {
         self.pending
     }

@@ -4,28 +4,31 @@
 //! messages. A stop goes from the inside out: the engine flushes and gives the store back, then the
 //! core flushes and closes connections, then monitoring ends.
 
-use std::{process::ExitCode, rc::Rc, sync::Arc};
+use std::{process::ExitCode, rc::Rc, sync::Arc, time::Duration};
 
 use anyhow::Context;
 use broker_core::streaming::EngineConfig;
-use certs::reload::ServerTls;
 use deploy_runtime::NatsLog;
-use futures_util::FutureExt;
+use futures_util::{FutureExt, future::BoxFuture};
 use tokio::{
     net::TcpListener,
-    sync::{oneshot, watch},
+    sync::{mpsc, oneshot, watch},
     task::spawn_local,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    assemble, banner,
+    assemble::{self, LoadedTls},
+    banner,
     config::{self, Bind, Command, Config, StoreKind},
     identity,
-    launch::{Core, MakeInternal, NATS_VERSION, TlsHandle},
+    lame_duck::LameDuck,
+    launch::{Core, MakeInternal},
     metrics,
     monitor::{Facts, Identity, Monitor},
     process_files::{self, Listeners, Listening, ProcessFiles},
+    reload::Reloader,
+    settings::NATS_VERSION,
     signals::{self, Order, Orders},
     streaming::{BrokerFigures, Ownership, QueryDesk, Shared, StreamingService, query, supervise},
 };
@@ -83,16 +86,14 @@ fn start(config: Config) -> anyhow::Result<()> {
     outcome
 }
 
-/// For as long as the process lives, so that a second request to stop is heard during the first.
-async fn obey(mut orders: Orders, stop: CancellationToken) {
+/// Listens to signals for as long as the process lives, so that a second request to stop is heard
+/// during the first; what takes longer than a moment is passed on.
+async fn obey(mut orders: Orders, stop: CancellationToken, others: mpsc::Sender<Order>) {
     loop {
         match orders.next().await {
             Order::Stop => stop.cancel(),
-            Order::Reload => banner::reload_failed(&"this server reads it at start only"),
-            Order::LameDuck => {
-                banner::lame_duck();
-                stop.cancel();
-            }
+            // One that is waiting says the same.
+            order => drop(others.try_send(order)),
         }
     }
 }
@@ -100,73 +101,78 @@ async fn obey(mut orders: Orders, stop: CancellationToken) {
 /// The streaming side as the main thread sees it.
 struct Streaming {
     /// Lets it begin, so that its log lines follow those of the start.
-    begin: oneshot::Sender<()>,
+    begin: Option<oneshot::Sender<()>>,
     ownership: watch::Receiver<Ownership>,
     /// How supervision ended: an error only where the broker cannot go on.
-    ended: oneshot::Receiver<anyhow::Result<()>>,
+    ended: BoxFuture<'static, Result<anyhow::Result<()>, oneshot::error::RecvError>>,
 }
 
 async fn serve(config: Config, log: NatsLog) -> anyhow::Result<()> {
     let stop = CancellationToken::new();
-    tokio::spawn(obey(Orders::listen(log)?, stop.clone()));
+    let (passed_on, mut orders) = mpsc::channel(1);
+    let listening = Orders::listen(log.clone())?;
+    tokio::spawn(obey(listening, stop.clone(), passed_on));
     // The core outlives the engine, so that last answers still leave.
     let core_stop = CancellationToken::new();
     let tasks = TaskTracker::new();
 
-    let tls = config
-        .client
-        .tls
-        .as_ref()
-        .map(assemble::server_tls)
-        .transpose()?;
-    if let Some(tls) = &tls {
-        tasks.spawn(Arc::clone(tls).watch(core_stop.clone()));
-    }
+    let tls = LoadedTls::load(&config)?;
+    tls.watch(&tasks, &core_stop);
     let pages = Pages::bind(&config).await?;
 
     let (query, desk) = query();
-    let (make_internal, streaming) = streaming(&config, desk, stop.clone());
-    let core_config = assemble::core_config(&config.client);
-    let mut core = Core::start(core_config, tls.map(tls_handle), make_internal, &core_stop)?;
+    let (make_internal, mut streaming) = streaming(&config, desk, stop.clone());
+    let core_config = assemble::core_config(&config, &tls);
+    let mut core = Core::start(core_config, make_internal, &core_stop)?;
 
     let identity = identify(&config, &core, &pages)?;
-    banner::starting(&config, &identity.streaming_id);
-    banner::nats_starting(
-        identity.nats_version,
-        &identity.server_name,
-        &identity.server_id,
-    );
-    banner::limits(&config.streaming.limits);
+    announce_start(&config, &identity);
     core.accepting().await?;
     banner::listening(core.address(), config.client.tls.is_some());
 
-    let listeners = Listeners {
-        nats: Some(Listening {
-            address: core.address(),
-            tls: config.client.tls.is_some(),
-        }),
-        monitoring: identity.monitor.map(|address| Listening {
-            address,
-            tls: config.monitor_tls,
-        }),
-        cluster: None,
-    };
-    let _files = ProcessFiles::leave(&config.process_files, &listeners)?;
+    let listeners = listeners(&config, &core, &identity);
+    let files = ProcessFiles::leave(&config.process_files, &listeners)?;
     let figures = BrokerFigures {
         stats: core.stats(),
+        details: core.details(),
+        tls: tls.clone(),
         query,
-        ownership: streaming.ownership,
+        ownership: streaming.ownership.clone(),
         stopping: stop.clone(),
     };
-    let monitor = Monitor::new(Facts::new(&config, identity), Box::new(figures));
-    pages.serve(&monitor, &tasks, &core_stop)?;
+    let monitor = Monitor::new(Facts::new(&config, identity.clone()), Box::new(figures));
+    pages.serve(&monitor, &tasks, &core_stop, &tls)?;
     banner::nats_ready();
     // An error means that the store could not be made, which `ended` tells.
-    let _ = streaming.begin.send(());
+    let _ = streaming.begin.take().map(|begin| begin.send(()));
 
-    let outcome = tokio::select! {
-        outcome = streaming.ended => outcome.context("streaming ended unexpectedly").flatten(),
-        lost = core.ended() => lost.map_err(Into::into),
+    let mut reloader = Reloader {
+        config,
+        tls,
+        log,
+        files,
+        listeners,
+        identity,
+        monitor,
+        tasks: tasks.clone(),
+        core_stop: core_stop.clone(),
+    };
+    let outcome = loop {
+        tokio::select! {
+            outcome = &mut streaming.ended => {
+                break outcome.context("streaming ended unexpectedly").flatten();
+            }
+            lost = core.ended() => break lost.map_err(Into::into),
+            Some(order) = orders.recv() => match order {
+                Order::Stop => stop.cancel(),
+                Order::Reload => reloader.reload(&core),
+                Order::LameDuck => {
+                    let client = &reloader.config.client;
+                    let times = (client.lame_duck_grace_period, client.lame_duck_duration);
+                    tokio::spawn(go_lame(core.lame_duck(), times, stop.clone()));
+                }
+            },
+        }
     };
     banner::shutting_down();
     core_stop.cancel();
@@ -177,12 +183,57 @@ async fn serve(config: Config, log: NatsLog) -> anyhow::Result<()> {
     outcome
 }
 
+/// Lets the clients go, then stops. `times` are the grace period and the duration of the whole.
+async fn go_lame(duck: LameDuck, times: (Duration, Duration), stop: CancellationToken) {
+    banner::lame_duck();
+    let (grace, whole) = times;
+    if duck.begin() {
+        tokio::time::sleep(grace).await;
+        banner::closing_clients();
+        duck.close_clients(whole.saturating_sub(grace)).await;
+    }
+    stop.cancel();
+}
+
+fn announce_start(config: &Config, identity: &Identity) {
+    banner::starting(config, &identity.streaming_id);
+    banner::nats_starting(
+        identity.nats_version,
+        &identity.server_name,
+        &identity.server_id,
+    );
+    if config.streaming_enabled {
+        banner::limits(&config.streaming.limits);
+    }
+}
+
+fn listeners(config: &Config, core: &Core, identity: &Identity) -> Listeners {
+    let cluster = config.cluster.as_ref();
+    Listeners {
+        nats: Some(Listening {
+            address: core.address(),
+            tls: config.client.tls.is_some(),
+        }),
+        monitoring: identity.monitor.map(|address| Listening {
+            address,
+            tls: config.monitor_tls,
+        }),
+        cluster: core.route_address().map(|address| Listening {
+            address,
+            tls: cluster.is_some_and(|port| port.tls.is_some()),
+        }),
+    }
+}
+
 /// What worker 0 needs to bring the streaming side up on its own thread.
 fn streaming(
     config: &Config,
     desk: QueryDesk,
     stop: CancellationToken,
 ) -> (MakeInternal, Streaming) {
+    if !config.streaming_enabled {
+        return without_streaming(stop);
+    }
     let engine: EngineConfig = assemble::engine_config(&config.streaming);
     let kind = config.store.clone();
     let (state, ownership) = watch::channel(Ownership::None);
@@ -216,15 +267,21 @@ fn streaming(
     (
         make,
         Streaming {
-            begin,
+            begin: Some(begin),
             ownership,
-            ended,
+            ended: ended.boxed(),
         },
     )
 }
 
-fn tls_handle(tls: Arc<ServerTls>) -> TlsHandle {
-    Arc::new(move || tls.current())
+/// The NATS server alone, until it is stopped.
+fn without_streaming(stop: CancellationToken) -> (MakeInternal, Streaming) {
+    let streaming = Streaming {
+        begin: None,
+        ownership: watch::channel(Ownership::None).1,
+        ended: stop.cancelled_owned().map(|()| Ok(Ok(()))).boxed(),
+    };
+    (Box::new(|_| async { None }.boxed_local()), streaming)
 }
 
 fn identify(config: &Config, core: &Core, pages: &Pages) -> anyhow::Result<Identity> {
@@ -274,10 +331,18 @@ impl Pages {
         monitor: &Arc<Monitor>,
         tasks: &TaskTracker,
         token: &CancellationToken,
+        tls: &LoadedTls,
     ) -> anyhow::Result<()> {
         if let Some(socket) = self.monitor {
-            banner::monitoring(socket.local_addr()?);
-            tasks.spawn(Arc::clone(monitor).serve(socket, token.clone()));
+            let monitor = Arc::clone(monitor);
+            let address = socket.local_addr()?;
+            if let Some(tls) = &tls.monitor {
+                banner::monitoring_tls(address);
+                tasks.spawn(monitor.serve_tls(socket, Arc::clone(tls), token.clone()));
+            } else {
+                banner::monitoring(address);
+                tasks.spawn(monitor.serve(socket, token.clone()));
+            }
         }
         if let Some(socket) = self.metrics {
             banner::metrics(socket.local_addr()?);

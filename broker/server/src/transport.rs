@@ -9,7 +9,10 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use rustls::{ServerConfig, ServerConnection};
+use rustls::{
+    ClientConfig, ClientConnection, Connection, ServerConfig, ServerConnection,
+    pki_types::{CertificateDer, ServerName},
+};
 use socket2::SockRef;
 use tokio::{
     io::{AsyncRead, ReadBuf},
@@ -21,7 +24,7 @@ use tokio::{
 pub(crate) struct Transport {
     socket: TcpStream,
     /// Ciphertext that the socket does not take waits in here.
-    tls: Option<Box<ServerConnection>>,
+    tls: Option<Box<Connection>>,
 }
 
 impl Transport {
@@ -32,8 +35,41 @@ impl Transport {
 
     /// Goes on under TLS on the same socket. Everything written so far must have been sent.
     pub(crate) fn upgrade(&mut self, config: Arc<ServerConfig>) -> Result<(), rustls::Error> {
-        self.tls = Some(Box::new(ServerConnection::new(config)?));
+        let tls = ServerConnection::new(config)?;
+        self.tls = Some(Box::new(tls.into()));
         Ok(())
+    }
+
+    /// Goes on under TLS as the one who opened the connection.
+    pub(crate) fn open_tls(
+        &mut self,
+        config: Arc<ClientConfig>,
+        name: ServerName<'static>,
+    ) -> Result<(), rustls::Error> {
+        let tls = ClientConnection::new(config, name)?;
+        self.tls = Some(Box::new(tls.into()));
+        Ok(())
+    }
+
+    /// The first byte that came, left where it is; `None` at the end. Cancel-safe.
+    pub(crate) fn poll_first_byte(&self, cx: &mut Context<'_>) -> Poll<io::Result<Option<u8>>> {
+        let mut byte = [0];
+        let mut buffer = ReadBuf::new(&mut byte);
+        let seen = ready!(self.socket.poll_peek(cx, &mut buffer))?;
+        Poll::Ready(Ok((seen > 0).then_some(byte[0])))
+    }
+
+    /// TLS is spoken, or about to be.
+    pub(crate) fn tls(&self) -> Option<&Connection> {
+        self.tls.as_deref()
+    }
+
+    /// What the other end proved to be, leaf first; empty without TLS or certificate.
+    pub(crate) fn peer_certificates(&self) -> &[CertificateDer<'static>] {
+        self.tls
+            .as_ref()
+            .and_then(|tls| tls.peer_certificates())
+            .unwrap_or_default()
     }
 
     /// The TLS handshake is not over yet.
@@ -121,7 +157,7 @@ impl Transport {
 }
 
 /// Sends ciphertext as far as the socket takes it.
-fn send(tls: &mut ServerConnection, socket: &TcpStream) -> io::Result<()> {
+fn send(tls: &mut Connection, socket: &TcpStream) -> io::Result<()> {
     while tls.wants_write() {
         match tls.write_tls(&mut Drain(socket)) {
             Ok(0) => return Err(io::ErrorKind::WriteZero.into()),

@@ -16,7 +16,10 @@ use std::{
 
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use crate::launch::{Core, CoreConfig, MakeInternal, StatsHandle, TlsHandle};
+use crate::{
+    launch::{Core, MakeInternal, StatsHandle},
+    settings::CoreConfig,
+};
 
 /// Longest that anything may take that has to happen. Generous: the machine may be busy.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -34,14 +37,10 @@ impl Server {
     }
 
     fn with(change: impl FnOnce(&mut CoreConfig)) -> Self {
-        Self::with_services(change, None, Box::new(|_| Box::pin(async { None })))
+        Self::with_services(change, Box::new(|_| Box::pin(async { None })))
     }
 
-    fn with_services(
-        change: impl FnOnce(&mut CoreConfig),
-        tls: Option<TlsHandle>,
-        make_internal: MakeInternal,
-    ) -> Self {
+    fn with_services(change: impl FnOnce(&mut CoreConfig), make_internal: MakeInternal) -> Self {
         let mut config = CoreConfig {
             host: "127.0.0.1".into(),
             port: -1,
@@ -52,7 +51,7 @@ impl Server {
         };
         change(&mut config);
         let token = CancellationToken::new();
-        let mut core = Core::start(config, tls, make_internal, &token).unwrap();
+        let mut core = Core::start(config, make_internal, &token).unwrap();
         wait(async { core.accepting().await.unwrap() });
         Self {
             core,

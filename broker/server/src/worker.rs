@@ -9,8 +9,7 @@
 use std::{
     cell::RefCell,
     future::poll_fn,
-    net::{SocketAddr, TcpStream},
-    rc::Rc,
+    rc::{Rc, Weak},
     sync::Arc,
     task::{Poll, Waker},
     time::Instant,
@@ -19,23 +18,22 @@ use std::{
 use broker_core::{
     effect::{HandlerId, Payload},
     interest::InterestCache,
-    peer::Peer,
     router::{Dice, route},
-    session::Session,
     subscription::{Subscription, Target},
 };
-use broker_proto::{encode, op::ServerError};
 use tokio::time::{Sleep, sleep_until};
-use tracing::{debug, warn};
 
 use crate::{
-    connection::{CloseReason, Connection, Phase},
+    close_reason::CloseReason,
     exchange::{Exchange, ServiceMessage},
+    handshake_rate::HandshakeRate,
+    inspect::{ClosedConnections, Departed},
     internal::{Bus, Internal},
-    launch::Shared,
-    mailbox::{Mailbox, Newcomer},
+    listener::Newcomer,
+    mailbox::Mailbox,
+    routes::Routes,
+    shared::{Request, Shared},
     timers::{Deadline, Timers},
-    transport::Transport,
 };
 
 /// Input taken in one read.
@@ -53,6 +51,14 @@ pub(crate) struct Worker {
     pub(crate) dice: Dice,
     /// Shared by all connections: a read is parsed before the next one begins.
     pub(crate) read_buffer: Vec<u8>,
+    pub(crate) closed: ClosedConnections,
+    /// By account.
+    pub(crate) departed: Vec<Departed>,
+    pub(crate) handshakes: HandshakeRate,
+    /// Of worker 0 in a cluster.
+    pub(crate) routes: Option<Routes>,
+    /// For tasks that a connection needs beside its own.
+    this: Weak<RefCell<Worker>>,
     timers: Timers,
     /// The pump has something to do and is scheduled.
     pass_due: bool,
@@ -75,19 +81,35 @@ impl std::fmt::Debug for WorkerHandle {
 impl WorkerHandle {
     pub(crate) fn new(index: usize, shared: Arc<Shared>) -> Self {
         let hasher = ahash::RandomState::new();
-        let worker = Worker {
-            dice: Dice::new(hasher.hash_one(index)),
-            exchange: Exchange::new(index, shared),
-            cache: InterestCache::default(),
-            read_buffer: vec![0; TAIL_ROOM + READ_BYTES],
-            timers: Timers::default(),
-            pass_due: false,
-            pump: None,
-            hasher,
+        let worker = |this: &Weak<RefCell<Worker>>| {
+            RefCell::new(Worker {
+                dice: Dice::new(hasher.hash_one(index)),
+                exchange: Exchange::new(index, shared),
+                cache: InterestCache::default(),
+                read_buffer: vec![0; TAIL_ROOM + READ_BYTES],
+                closed: ClosedConnections::default(),
+                departed: Vec::new(),
+                handshakes: HandshakeRate::default(),
+                routes: None,
+                this: Weak::clone(this),
+                timers: Timers::default(),
+                pass_due: false,
+                pump: None,
+                hasher,
+            })
         };
         Self {
-            worker: Rc::new(RefCell::new(worker)),
+            worker: Rc::new_cyclic(worker),
         }
+    }
+
+    /// Runs a closure with the worker; what it wrote to connections leaves at the end of the pass.
+    pub(crate) fn with<R>(&self, act: impl FnOnce(&mut Worker) -> R) -> R {
+        let mut worker = self.worker.borrow_mut();
+        worker.exchange.now = Instant::now();
+        let result = act(&mut worker);
+        worker.schedule_pass();
+        result
     }
 
     /// Puts the service in place; it gets its first `end_of_pass` soon.
@@ -118,8 +140,8 @@ impl WorkerHandle {
     }
 
     /// Takes a connection over. Must be called within the worker's `LocalSet`.
-    pub(crate) fn adopt(&self, socket: TcpStream, address: SocketAddr) {
-        let adopted = self.worker.borrow_mut().admit(socket, address);
+    pub(crate) fn adopt(&self, newcomer: Newcomer) {
+        let adopted = self.worker.borrow_mut().admit(newcomer);
         let Some((slot, connection)) = adopted else {
             return;
         };
@@ -130,13 +152,13 @@ impl WorkerHandle {
     }
 
     /// Gives a connection to a worker, perhaps this one.
-    pub(crate) fn assign(&self, worker: usize, socket: TcpStream, address: SocketAddr) {
+    pub(crate) fn assign(&self, worker: usize, newcomer: Newcomer) {
         let here = self.worker.borrow().exchange.worker;
         if worker == here {
-            self.adopt(socket, address);
+            self.adopt(newcomer);
         } else {
             let mut this = self.worker.borrow_mut();
-            this.exchange.pass_on(worker, (socket, address));
+            this.exchange.pass_on(worker, newcomer);
             this.schedule_pass();
         }
     }
@@ -147,9 +169,12 @@ impl WorkerHandle {
         let mut timer: std::pin::Pin<Box<Sleep>> = Box::pin(sleep_until(Instant::now().into()));
         let mut timer_set = None;
         poll_fn(|cx| {
-            let newcomers = self.worker.borrow_mut().pump(cx.waker());
-            for (socket, address) in newcomers {
-                self.adopt(socket, address);
+            let (newcomers, requests) = self.worker.borrow_mut().pump(cx.waker());
+            for newcomer in newcomers {
+                self.adopt(newcomer);
+            }
+            for request in requests {
+                request(self);
             }
             loop {
                 let next = self.worker.borrow_mut().fire_timers(Instant::now());
@@ -179,74 +204,6 @@ impl WorkerHandle {
 }
 
 impl Worker {
-    /// Makes a place for a connection and greets it.
-    fn admit(&mut self, socket: TcpStream, address: SocketAddr) -> Option<(usize, u64)> {
-        let shared = Arc::clone(&self.exchange.shared);
-        let now = Instant::now();
-        self.exchange.now = now;
-        let socket = match tokio::net::TcpStream::from_std(socket) {
-            Ok(socket) => socket,
-            Err(error) => {
-                warn!("{address} - unable to serve: {error}");
-                shared.release_connection();
-                return None;
-            }
-        };
-        let id = shared.next_id();
-        let slot = self.exchange.connections.vacant_key();
-        let peer = Arc::new(Peer::new(id, self.exchange.worker, slot));
-        let phase = match &shared.tls {
-            Some(_) => Phase::Greeting {
-                deadline: now + shared.config.tls_timeout,
-            },
-            None => Phase::Open,
-        };
-        let session = Session::new(&shared.pings(), now);
-        let mut connection = Connection::new(peer, address, Transport::new(socket), session, phase);
-        connection.put(&shared.info(id, address).to_line(), &mut self.exchange.pool);
-        if shared.is_full() {
-            let error = Some(ServerError::MaxConnections);
-            connection.refuse(error, CloseReason::MaxConnections, &mut self.exchange.pool);
-        }
-        connection.flush(now, &mut self.exchange.pool);
-        debug!("{address} - cid:{id} - Client connection created");
-        self.exchange.connections.insert(connection);
-        self.exchange.counters.connections += 1;
-        self.exchange.counters.total_connections += 1;
-        self.schedule_pass();
-        Some((slot, id))
-    }
-
-    /// Takes a connection out, with everything that others know of it.
-    pub(crate) fn release(&mut self, slot: usize) {
-        let mut connection = self.exchange.connections.remove(slot);
-        let reason = connection.closing.unwrap_or(CloseReason::ClientClosed);
-        connection.peer.depart();
-        self.remove_subscriptions(&connection.session.close());
-        connection.output.clear(&mut self.exchange.pool);
-        connection.transport.close();
-        self.exchange.counters.connections -= 1;
-        if reason == CloseReason::StaleConnection {
-            self.exchange.counters.stale_connections += 1;
-        }
-        self.exchange.shared.release_connection();
-        debug!(
-            "{} - cid:{} - Client connection closed: {reason}",
-            connection.address, connection.peer.id
-        );
-        self.schedule_pass();
-    }
-
-    pub(crate) fn remove_subscriptions(&self, subscriptions: &[Arc<Subscription>]) {
-        if !subscriptions.is_empty() {
-            self.exchange.shared.sublist.change(|list| {
-                for subscription in subscriptions {
-                    list.remove(subscription);
-                }
-            });
-        }
-    }
-
     /// Runs the pump once the tasks that are ready now have had their turn.
     pub(crate) fn schedule_pass(&mut self) {
         if !self.pass_due {
@@ -257,7 +214,7 @@ impl Worker {
         }
     }
 
-    fn pump(&mut self, waker: &Waker) -> Vec<Newcomer> {
+    fn pump(&mut self, waker: &Waker) -> (Vec<Newcomer>, Vec<Request>) {
         if self
             .pump
             .as_ref()
@@ -268,16 +225,26 @@ impl Worker {
         // Every wake takes the registration with it.
         self.mailbox().register(waker);
         self.exchange.now = Instant::now();
-        let mut newcomers = Vec::new();
+        let (mut newcomers, mut requests) = (Vec::new(), Vec::new());
         let shared = Arc::clone(&self.exchange.shared);
         for parcel in shared.workers[self.exchange.worker].mailbox.take() {
-            newcomers.extend(self.exchange.receive(parcel));
+            let (more_newcomers, more_requests) = self.exchange.receive(parcel);
+            newcomers.extend(more_newcomers);
+            requests.extend(more_requests);
             self.pass_due = true;
         }
         if self.pass_due {
             self.end_pass();
         }
-        newcomers
+        (newcomers, requests)
+    }
+
+    /// The handle again, for a task beside the one at work.
+    pub(crate) fn handle(&self) -> WorkerHandle {
+        let worker = self.this.upgrade();
+        WorkerHandle {
+            worker: worker.expect("whoever is at work is there"),
+        }
     }
 
     fn mailbox(&self) -> &Mailbox {
@@ -288,7 +255,7 @@ impl Worker {
     fn end_pass(&mut self) {
         self.pass_due = false;
         self.run_services();
-        self.exchange.end_exhausted();
+        self.tell_routes();
         self.exchange.flush();
         self.exchange.congested.clear();
         let shared = &self.exchange.shared;
@@ -342,14 +309,18 @@ impl Worker {
 
     /// Makes sure that the connection's task runs when its next deadlines come.
     pub(crate) fn arm_timers(&mut self, slot: usize) {
-        let limit = self.exchange.shared.config.write_deadline;
+        if !self.exchange.connections.contains(slot) {
+            return;
+        }
+        let limit = self.exchange.write_deadline(slot);
         let Some(connection) = self.exchange.connections.get_mut(slot) else {
             return;
         };
-        let session = match connection.phase {
-            Phase::Greeting { deadline } | Phase::Handshake { deadline } => deadline,
-            Phase::Open => connection.session.next_tick(),
-        };
+        let session = connection.phase.deadline();
+        let session = session.unwrap_or_else(|| connection.liveness.next_tick());
+        let session = connection
+            .authenticate_by
+            .map_or(session, |by| by.min(session));
         let deadlines = [
             (Deadline::Session, Some(session)),
             (Deadline::Write, connection.write_deadline(limit)),
@@ -371,31 +342,6 @@ impl Worker {
     pub(crate) fn jitter(&self, of: u64) -> f64 {
         (self.hasher.hash_one(of) >> 11) as f64 / (1u64 << 53) as f64
     }
-
-    /// Tells a publisher on its own inbox that its request reached nobody.
-    pub(crate) fn answer_no_responders(&mut self, slot: usize, subject: &[u8], reply: &[u8]) {
-        let shared = Arc::clone(&self.exchange.shared);
-        let id = self.exchange.connections[slot].peer.id;
-        let matches = shared.sublist.read(|list| list.matches(reply));
-        let own = matches
-            .plain
-            .into_iter()
-            .find(|one| one.connection() == Some(id));
-        let Some(own) = own else { return };
-        let granted = own.allowance.claim(1);
-        if granted.messages == 1 {
-            let prefix = encode::delivery_prefix(reply, &own.sid);
-            let connection = &mut self.exchange.connections[slot];
-            let mut writer = connection.output.writer(&mut self.exchange.pool);
-            encode::no_responders(&prefix, subject, &mut writer);
-            self.exchange.touched(slot);
-            self.schedule_pass();
-        }
-        if granted.exhausted {
-            self.exchange.exhausted.push(own);
-            self.exchange.end_exhausted();
-        }
-    }
 }
 
 impl Bus for Worker {
@@ -406,27 +352,27 @@ impl Bus for Worker {
             b"",
             Target::Internal(handler),
         ));
-        let subscriptions = &mut self.exchange.services.subscriptions;
-        let old = subscriptions.insert(handler, Arc::clone(&new));
-        self.exchange.shared.sublist.change(|list| {
-            if let Some(old) = old {
-                list.remove(&old);
-            }
-            list.insert(new);
-        });
+        let exchange = &mut self.exchange;
+        let old = exchange
+            .services
+            .subscriptions
+            .insert(handler, Arc::clone(&new));
+        let global = exchange.shared.accounts.global();
+        exchange.shared.subscribe(global, new);
+        exchange.shared.unsubscribe(global, old.as_slice());
     }
 
     fn unsubscribe(&mut self, handler: HandlerId) {
-        if let Some(old) = self.exchange.services.subscriptions.remove(&handler) {
-            self.exchange
-                .shared
-                .sublist
-                .change(|list| list.remove(&old));
-        }
+        let exchange = &mut self.exchange;
+        let old = exchange.services.subscriptions.remove(&handler);
+        let global = exchange.shared.accounts.global();
+        exchange.shared.unsubscribe(global, old.as_slice());
     }
 
     fn publish(&mut self, subject: &[u8], reply: &[u8], payload: &Payload) -> bool {
-        let interest = self.cache.look_up(subject, &self.exchange.shared.sublist);
+        let shared = Arc::clone(&self.exchange.shared);
+        let global = shared.accounts.global();
+        let interest = self.cache.look_up(subject, global);
         if interest.is_empty() {
             return false;
         }
@@ -442,7 +388,7 @@ impl Bus for Worker {
             &mut self.dice,
             &mut self.exchange,
         );
-        self.exchange.end_exhausted();
+        self.exchange.end_exhausted(global);
         self.schedule_pass();
         reached != 0
     }

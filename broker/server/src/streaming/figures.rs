@@ -9,17 +9,21 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Ownership, QueryHandle};
 use crate::{
+    assemble::LoadedTls,
+    inspect::CoreDetails,
     launch::StatsHandle,
     monitor::{
         ChannelView, ClientView, CoreFigures, FlushFigures, Health, KindCounts, Listing,
         LockFigures, LockState, MonitorSource, Page, StreamingFigures, SubscriptionView,
-        details::Traffic,
+        details::{ServerDetails, Traffic},
     },
 };
 
 /// The running broker as monitoring sees it.
 pub(crate) struct BrokerFigures {
     pub(crate) stats: StatsHandle,
+    pub(crate) details: CoreDetails,
+    pub(crate) tls: LoadedTls,
     pub(crate) query: QueryHandle,
     pub(crate) ownership: watch::Receiver<Ownership>,
     /// Cancelled when the broker begins to stop.
@@ -62,29 +66,50 @@ impl MonitorSource for BrokerFigures {
             msgs: counters.out_msgs,
             bytes: counters.out_bytes,
         };
-        let clients_only = |clients| KindCounts { clients, routes: 0 };
         let figures = CoreFigures {
             connections: counters.connections,
             total_connections: counters.total_connections,
+            routes: counters.routes,
+            remotes: counters.routes,
             received,
             sent,
-            received_from_clients: received,
-            sent_to_clients: sent,
-            slow_consumers: clients_only(counters.slow_consumers),
-            stale_connections: clients_only(counters.stale_connections),
+            received_from_clients: Traffic {
+                msgs: counters.in_msgs - counters.route_in_msgs,
+                bytes: counters.in_bytes - counters.route_in_bytes,
+            },
+            sent_to_clients: Traffic {
+                msgs: counters.out_msgs - counters.route_out_msgs,
+                bytes: counters.out_bytes - counters.route_out_bytes,
+            },
+            slow_consumers: KindCounts {
+                clients: counters.slow_clients,
+                routes: counters.slow_routes,
+            },
+            stale_connections: KindCounts {
+                clients: counters.stale_clients,
+                routes: counters.stale_routes,
+            },
+            stalled_clients: counters.stalls,
             subscriptions: snapshot.subscriptions as u64,
-            ..CoreFigures::default()
+            connect_urls: snapshot.connect_urls,
+            certificate_not_after: self.tls.clients.as_ref().map(|tls| tls.not_after()),
+            route_certificate_not_after: self.tls.routes.as_ref().map(|(tls, _)| tls.not_after()),
         };
         std::future::ready(figures).boxed()
     }
 
     fn health(&self) -> BoxFuture<'_, Health> {
-        let health = if self.stopping.is_cancelled() {
+        let lame = self.stats.snapshot().is_lame_duck;
+        let health = if lame || self.stopping.is_cancelled() {
             Health::NotAccepting
         } else {
             Health::Serving
         };
         std::future::ready(health).boxed()
+    }
+
+    fn details(&self) -> Option<&dyn ServerDetails> {
+        Some(&self.details)
     }
 
     fn streaming(&self) -> BoxFuture<'_, StreamingFigures> {

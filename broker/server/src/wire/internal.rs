@@ -80,7 +80,7 @@ impl Internal for Echo {
 fn echo_server() -> Server {
     let make_internal: crate::launch::MakeInternal =
         Box::new(|_| Box::pin(async { Some(Box::new(Echo::default()) as Box<dyn Internal>) }));
-    let server = Server::with_services(|_| {}, None, make_internal);
+    let server = Server::with_services(|_| {}, make_internal);
     super::eventually("service listens", || {
         server.stats().snapshot().subscriptions == 2
     });
@@ -122,7 +122,7 @@ fn what_a_task_publishes_reaches_the_service_too() {
             Some(Box::new(Echo::default()) as Box<dyn Internal>)
         })
     });
-    let server = Server::with_services(|_| {}, None, make_internal);
+    let server = Server::with_services(|_| {}, make_internal);
     super::eventually("service listens", || {
         server.stats().snapshot().subscriptions == 2
     });
@@ -175,7 +175,7 @@ fn producers_wait_for_a_service_that_is_behind() {
             Some(Box::new(service) as Box<dyn Internal>)
         })
     });
-    let server = Server::with_services(|_| {}, None, make_internal);
+    let server = Server::with_services(|_| {}, make_internal);
     super::eventually("service listens", || {
         server.stats().snapshot().subscriptions == 2
     });

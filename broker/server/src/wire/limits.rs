@@ -71,7 +71,7 @@ fn silent_clients_are_pinged_and_then_given_up() {
     client.expect("PING\r\nPING\r\n-ERR 'Stale Connection'\r\n");
     client.expect_closed();
     eventually("counted", || {
-        server.stats().snapshot().counters.stale_connections == 1
+        server.stats().snapshot().counters.stale_clients == 1
     });
 }
 
@@ -106,7 +106,7 @@ fn cut_stuck_subscriber(stuck_first: bool) {
     std::thread::scope(|scope| {
         let publishing = scope.spawn(|| {
             let mut batches = 0;
-            while server.stats().snapshot().counters.slow_consumers == 0 {
+            while server.stats().snapshot().counters.slow_clients == 0 {
                 assert!(began.elapsed() < super::PATIENCE, "never cut");
                 publisher.send(&batch);
                 batches += 1;
@@ -129,7 +129,7 @@ fn cut_stuck_subscriber(stuck_first: bool) {
         assert_eq!(read, batches * delivered + "MSG a 1 0\r\n\r\n".len());
     });
     let counters = server.stats().snapshot().counters;
-    assert_eq!(counters.slow_consumers, 1);
+    assert_eq!(counters.slow_clients, 1);
     // What the kernel had taken is still there, then the end comes, without a word.
     let mut rest = Vec::new();
     match stuck.socket.read_to_end(&mut rest) {
@@ -163,7 +163,7 @@ fn a_flush_that_takes_too_long_ends_the_connection() {
     }
     publisher.sync();
     eventually("cut", || {
-        server.stats().snapshot().counters.slow_consumers == 1
+        server.stats().snapshot().counters.slow_clients == 1
     });
     eventually("closed", || {
         server.stats().snapshot().counters.connections == 1
@@ -187,7 +187,7 @@ fn a_fast_publisher_does_not_cut_a_subscriber_that_keeps_reading() {
         subscriber.drain(MESSAGES * ("MSG a 1 128\r\n\r\n".len() + 128));
     });
     subscriber.sync();
-    assert_eq!(server.stats().snapshot().counters.slow_consumers, 0);
+    assert_eq!(server.stats().snapshot().counters.slow_clients, 0);
 }
 
 #[test]

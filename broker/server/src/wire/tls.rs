@@ -20,6 +20,18 @@ use rustls::{ClientConfig, ClientConnection, StreamOwned, pki_types::ServerName}
 use time::OffsetDateTime;
 
 use super::{PATIENCE, Server, eventually};
+use crate::{config::HandshakeFirst, settings::TlsPort};
+
+fn tls_port(tls: Arc<ServerTls>) -> TlsPort {
+    TlsPort {
+        handle: Arc::new(move || tls.current()),
+        timeout: PATIENCE,
+        first: HandshakeFirst::Never,
+        optional: false,
+        verify: false,
+        rate_limit: None,
+    }
+}
 
 /// An authority and the files of what it issued.
 struct Pki {
@@ -67,15 +79,13 @@ impl Pki {
             files.server()
         };
         let tls = Arc::new(ServerTls::load(settings).unwrap());
-        let current = Arc::clone(&tls);
-        let server = Server::with_services(
-            |config| {
-                config.tls_verify = verify;
-                config.tls_timeout = PATIENCE;
-            },
-            Some(Arc::new(move || current.current())),
-            Box::new(|_| Box::pin(async { None })),
-        );
+        let handle = Arc::clone(&tls);
+        let server = Server::with(|config| {
+            config.tls = Some(TlsPort {
+                verify,
+                ..tls_port(handle)
+            });
+        });
         (server, tls)
     }
 
@@ -241,11 +251,12 @@ fn going_on_in_clear_is_refused() {
 fn who_does_not_begin_a_handshake_is_closed_in_time() {
     let pki = Pki::new();
     let tls = Arc::new(ServerTls::load(pki.issue(Profile::Server).server()).unwrap());
-    let server = Server::with_services(
-        |config| config.tls_timeout = Duration::from_millis(100),
-        Some(Arc::new(move || tls.current())),
-        Box::new(|_| Box::pin(async { None })),
-    );
+    let server = Server::with(|config| {
+        config.tls = Some(TlsPort {
+            timeout: Duration::from_millis(100),
+            ..tls_port(tls)
+        });
+    });
     let mut silent = server.accept();
     silent.expect_closed();
     let mut slow = upgrade(&server, pki.anonymous_client());

@@ -1,0 +1,160 @@
+//! From `CONNECT` to a user, or to a refusal.
+//!
+//! Passwords kept as bcrypt take a tenth of a second to check, so that happens on another thread. Until
+//! it has, nothing more of the connection is looked at.
+
+use std::sync::Arc;
+
+use broker_core::{
+    auth::{
+        Credentials, Standing,
+        certificate::CertificateNames,
+        settings::ConnectionType,
+        user::{SlowCheck, User, Verdict},
+    },
+    session::ConnectError,
+};
+use broker_proto::{info::ConnectOptions, op::ServerError};
+use certs::inspect;
+use tracing::error;
+
+use crate::{close_reason::CloseReason, worker::Worker};
+
+impl Worker {
+    /// `CONNECT` came.
+    pub(crate) fn connect(&mut self, slot: usize, json: &[u8]) {
+        let Ok(options) = self.session(slot).read_connect(json) else {
+            return self.refuse(slot, None, CloseReason::ProtocolViolation);
+        };
+        match self.judge(slot, &options) {
+            Verdict::Accepted(user) => self.accept(slot, options, user),
+            Verdict::Refused => {
+                self.log_refusal(slot, &options.user);
+                self.violation(slot);
+            }
+            Verdict::Slow(check) => self.judge_slowly(slot, options, check),
+        }
+    }
+
+    fn judge(&mut self, slot: usize, options: &ConnectOptions) -> Verdict {
+        let connection = &self.exchange.connections[slot];
+        let settings = &self.exchange.settings;
+        let names = if settings.config.auth.map_certificates {
+            let leaf = connection.transport.peer_certificates().first();
+            leaf.and_then(|leaf| certificate_names(leaf))
+        } else {
+            None
+        };
+        settings.authorization.judge(&Credentials {
+            user: &options.user,
+            pass: &options.pass,
+            token: &options.auth_token,
+            nkey: &options.nkey,
+            sig: &options.sig,
+            nonce: connection.nonce.as_bytes(),
+            certificate: names.as_ref(),
+            connection_type: ConnectionType::Standard,
+        })
+    }
+
+    fn judge_slowly(&mut self, slot: usize, options: ConnectOptions, check: SlowCheck) {
+        let connection = &mut self.exchange.connections[slot];
+        connection.being_judged = true;
+        let id = connection.peer.id;
+        let handle = self.handle();
+        let turns = Arc::clone(&self.exchange.shared.slow_checks);
+        tokio::task::spawn_local(async move {
+            let Ok(_turn) = turns.acquire().await else {
+                return;
+            };
+            let judged = tokio::task::spawn_blocking(move || check.run()).await;
+            // A check that fails to end is no reason to let anybody in.
+            let user = judged.ok().flatten();
+            handle.with(|worker| worker.judged(slot, id, options, user));
+        });
+    }
+
+    fn judged(&mut self, slot: usize, id: u64, options: ConnectOptions, user: Option<Arc<User>>) {
+        let connection = self.exchange.connections.get_mut(slot);
+        let Some(connection) = connection.filter(|one| one.peer.id == id) else {
+            return;
+        };
+        connection.being_judged = false;
+        connection.wake();
+        if connection.closing.is_some() {
+            return;
+        }
+        // A reload meanwhile may have taken the user away.
+        let authorization = &self.exchange.settings.authorization;
+        match user.map(|user| authorization.find_again(&user)) {
+            Some(Standing::Stays(user)) => {
+                self.accept(slot, options, user);
+                self.operate_on_tail(slot);
+            }
+            _ => {
+                self.log_refusal(slot, &options.user);
+                self.violation(slot);
+            }
+        }
+    }
+
+    fn accept(&mut self, slot: usize, options: ConnectOptions, user: Arc<User>) {
+        let now = self.exchange.now;
+        let settings = Arc::clone(&self.exchange.settings);
+        let account = self.exchange.shared.account_of(&user);
+        let jitter = self.jitter(self.exchange.connections[slot].peer.id);
+        let connection = &mut self.exchange.connections[slot];
+        let permissions = user.permissions().cloned();
+        let session = connection.session();
+        let before = Arc::clone(session.account());
+        match session.connect(options, settings.config.headers, user, account) {
+            Ok(ended) => {
+                let (headers, account) = (session.headers, Arc::clone(session.account()));
+                connection.peer.set_headers(headers);
+                connection.peer.set_permissions(permissions);
+                connection.authenticate_by = None;
+                connection
+                    .liveness
+                    .established(&settings.pings(), jitter, now);
+                self.exchange.shared.unsubscribe(&before, &ended);
+                self.count_accepted(&account);
+                self.acknowledge(slot);
+            }
+            Err(refused) => {
+                let reason = match refused {
+                    ConnectError::Protocol(_) => CloseReason::ClientProtocol,
+                    ConnectError::NoRespondersWithoutHeaders => {
+                        CloseReason::NoRespondersRequiresHeaders
+                    }
+                };
+                self.refuse(slot, Some(refused.reply()), reason);
+            }
+        }
+    }
+
+    /// Somebody did what only those may who have shown who they are, or could not.
+    pub(crate) fn violation(&mut self, slot: usize) {
+        let error = Some(ServerError::AuthorizationViolation);
+        self.refuse(slot, error, CloseReason::AuthenticationFailure);
+    }
+
+    fn log_refusal(&self, slot: usize, user: &str) {
+        let label = self.exchange.connections[slot].label();
+        if user.is_empty() {
+            error!("{label} - authentication error");
+        } else {
+            error!("{label} - authentication error - User {user:?}");
+        }
+    }
+}
+
+/// What a client's certificate says, in the form that the rules want.
+fn certificate_names(der: &[u8]) -> Option<CertificateNames> {
+    let names = inspect::PeerNames::from_der(der).ok()?;
+    Some(CertificateNames {
+        emails: names.emails,
+        dns: names.dns,
+        uris: names.uris,
+        subject: names.subject,
+    })
+}

@@ -1,0 +1,212 @@
+//! What all workers share.
+
+use std::{
+    fmt,
+    net::SocketAddr,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{
+            AtomicBool, AtomicU64, AtomicUsize,
+            Ordering::{Acquire, Relaxed, Release},
+        },
+    },
+};
+
+use broker_core::{
+    account::{Account, Accounts},
+    auth::user::User,
+    peer::Peer,
+    subscription::Subscription,
+};
+use broker_proto::info::ServerInfo;
+use data_encoding::BASE64URL_NOPAD;
+use rustls::crypto::SecureRandom;
+use tokio::sync::Semaphore;
+
+use crate::{
+    mailbox::{Mailbox, Parcel},
+    route_interest::RouteInterest,
+    settings::{CoreConfig, Settings},
+    stats::Shown,
+    worker::WorkerHandle,
+};
+
+/// Passwords that are checked at a time: each costs a core for a tenth of a second.
+const SLOW_CHECKS: usize = 2;
+
+/// Something a worker does on its own thread, between passes.
+pub(crate) type Request = Box<dyn FnOnce(&WorkerHandle) + Send>;
+
+/// See the module documentation.
+///
+/// Locks: each account's list, each mailbox's, the current settings, what other servers are to be told
+/// of local interest, and those in each [`Peer`]. All are held for a few lines only, and nobody who
+/// holds one takes another.
+pub(crate) struct Shared {
+    pub(crate) accounts: Accounts,
+    pub(crate) workers: Vec<WorkerPort>,
+    /// Stands for the services on worker 0 where producers have to hold back.
+    pub(crate) internal: Arc<Peer>,
+    /// Where other servers learn what is wanted here; `None` without a cluster.
+    pub(crate) route_interest: Option<RouteInterest>,
+    pub(crate) random: &'static dyn SecureRandom,
+    pub(crate) slow_checks: Arc<Semaphore>,
+    /// What `INFO` says about this process.
+    pub(crate) identity: ServerInfo,
+    /// Where clients connect to.
+    pub(crate) client_address: SocketAddr,
+    current: Mutex<Arc<Settings>>,
+    lame_duck: AtomicBool,
+    next_id: AtomicU64,
+    connections: AtomicUsize,
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared").finish_non_exhaustive()
+    }
+}
+
+/// The side of a worker that others reach.
+#[derive(Debug, Default)]
+pub(crate) struct WorkerPort {
+    pub(crate) mailbox: Mailbox,
+    pub(crate) counters: Shown,
+}
+
+impl Shared {
+    pub(crate) fn new(
+        settings: Settings,
+        identity: ServerInfo,
+        client_address: SocketAddr,
+        workers: usize,
+        random: &'static dyn SecureRandom,
+    ) -> Self {
+        let config = &settings.config;
+        let accounts = Accounts::new(config.auth.system_account.as_deref());
+        for name in settings.authorization.accounts() {
+            accounts.declare(name);
+        }
+        let cluster = config.cluster.as_ref();
+        Self {
+            accounts,
+            workers: (0..workers).map(|_| WorkerPort::default()).collect(),
+            internal: Arc::new(Peer::internal(0)),
+            route_interest: cluster.map(|cluster| RouteInterest::new(&cluster.settings)),
+            random,
+            slow_checks: Arc::new(Semaphore::new(SLOW_CHECKS)),
+            identity,
+            client_address,
+            current: Mutex::new(Arc::new(settings)),
+            lame_duck: AtomicBool::new(false),
+            next_id: AtomicU64::new(4),
+            connections: AtomicUsize::new(0),
+        }
+    }
+
+    /// A number for a new connection; the first few are the reference's own.
+    pub(crate) fn next_id(&self) -> u64 {
+        self.next_id.fetch_add(1, Relaxed)
+    }
+
+    /// The account a user belongs to.
+    pub(crate) fn account_of(&self, user: &User) -> Arc<Account> {
+        self.accounts.declare(user.account())
+    }
+
+    /// The settings in force. Workers have a copy of their own.
+    pub(crate) fn settings(&self) -> Arc<Settings> {
+        Arc::clone(&self.current.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Replaces the settings and lets every worker apply them to its connections.
+    pub(crate) fn change_settings(&self, change: impl FnOnce(&Settings) -> Settings) {
+        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        let new = Arc::new(change(&current));
+        for name in new.authorization.accounts() {
+            self.accounts.declare(name);
+        }
+        *current = Arc::clone(&new);
+        // Under the lock, so that workers get changes in the order in which they were made.
+        for worker in 0..self.workers.len() {
+            let new = Arc::clone(&new);
+            self.ask(worker, Box::new(move |handle| handle.apply(new)));
+        }
+    }
+
+    /// Lets a worker do something soon.
+    pub(crate) fn ask(&self, worker: usize, request: Request) {
+        self.workers[worker].mailbox.push(Parcel {
+            requests: vec![request],
+            ..Parcel::default()
+        });
+    }
+
+    /// Random text for a client to sign: 11 bytes as unpadded base64url.
+    pub(crate) fn nonce(&self) -> Result<String, rustls::crypto::GetRandomFailed> {
+        let mut bytes = [0; 11];
+        self.random.fill(&mut bytes)?;
+        Ok(BASE64URL_NOPAD.encode(&bytes))
+    }
+
+    /// No new clients are taken any more.
+    pub(crate) fn begin_lame_duck(&self) {
+        self.lame_duck.store(true, Release);
+    }
+
+    pub(crate) fn is_lame_duck(&self) -> bool {
+        self.lame_duck.load(Acquire)
+    }
+
+    /// A connection has been accepted.
+    pub(crate) fn count_connection(&self) {
+        self.connections.fetch_add(1, Relaxed);
+    }
+
+    /// A connection has ended.
+    pub(crate) fn release_connection(&self) {
+        self.connections.fetch_sub(1, Relaxed);
+    }
+
+    /// Clients connected now, on all workers.
+    pub(crate) fn connections(&self) -> usize {
+        self.connections.load(Relaxed)
+    }
+
+    /// Adds a subscription to an account's list.
+    pub(crate) fn subscribe(&self, account: &Account, new: Arc<Subscription>) {
+        let noted = self.route_interest.as_ref();
+        let news = noted.is_some_and(|interest| interest.added(account, &new));
+        account.sublist.change(|list| list.insert(new));
+        if news {
+            self.wake_first();
+        }
+    }
+
+    /// Removes subscriptions from an account's list.
+    pub(crate) fn unsubscribe(&self, account: &Account, ended: &[Arc<Subscription>]) {
+        if ended.is_empty() {
+            return;
+        }
+        account.sublist.change(|list| {
+            for subscription in ended {
+                list.remove(subscription);
+            }
+        });
+        let noted = self.route_interest.as_ref();
+        if noted.is_some_and(|interest| interest.removed(account, ended)) {
+            self.wake_first();
+        }
+    }
+
+    /// Worker 0 tells other servers what is new.
+    fn wake_first(&self) {
+        self.ask(0, Box::new(|handle| handle.with(|_| ())));
+    }
+}
+
+/// There are more connections than allowed, the one just counted included.
+pub(crate) fn is_full(shared: &Shared, config: &CoreConfig) -> bool {
+    let limit = config.max_connections;
+    limit.is_some_and(|limit| shared.connections() > limit)
+}
