@@ -4,5 +4,7 @@
 mod commands;
 mod ends;
 mod files;
+mod lame_duck;
+mod reload;
 mod secrets;
 mod server;

@@ -19,14 +19,14 @@ async fn secrets_are_neither_logged_nor_shown_by_the_system() {
         args
     })
     .await;
-    for password in [PASSWORD, WRONG] {
+    for (password, welcome) in [(PASSWORD, true), (WRONG, false)] {
         let mut client = Wire::connect(server.port).await.unwrap();
         let connect = format!(
             "CONNECT {{\"verbose\":false,\"user\":\"carroll\",\"pass\":\"{password}\",\"name\":\"snark\"}}\r\nPING\r\n"
         );
         client.send(connect.as_bytes()).await.unwrap();
         // A refusal comes with the end of the connection.
-        let _ = client.answers().await;
+        assert_eq!(client.answers().await.is_ok(), welcome);
     }
     let pid = server.pid();
     let of_process = |name: &str| {
