@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use anyhow::Context as _;
-use serde_json::Value;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
@@ -60,14 +59,6 @@ impl Dialogue {
         self.state
     }
 
-    /// The greeting, if it was one.
-    pub fn info(&self) -> Option<&Value> {
-        match self.frames.first() {
-            Some(Frame::Info(info)) => Some(info),
-            _ => None,
-        }
-    }
-
     /// Sends the pieces one by one. A server that has closed meanwhile does not get the rest.
     pub async fn send<'a>(&mut self, pieces: impl Iterator<Item = &'a [u8]>) {
         for piece in pieces {
@@ -84,7 +75,7 @@ impl Dialogue {
         self.read_while(|_| true).await;
     }
 
-    /// Sends `PING`s and reads until so many `PONG`s have come in all, or the end.
+    /// Reads until so many `PONG`s have come in all, or the end.
     pub async fn read_to_pong(&mut self, pongs: usize) {
         self.read_while(|it| it.pongs < pongs).await;
     }

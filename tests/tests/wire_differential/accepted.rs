@@ -43,7 +43,8 @@ pub(crate) const ACCEPTED: &[Accepted] = &[
 pub(crate) struct Excused {
     pub(crate) name: &'static str,
     pub(crate) reason: &'static str,
-    pub(crate) has: fn(&Session) -> bool,
+    /// Told the session, and the report of how they differ.
+    pub(crate) has: fn(&Session, &str) -> bool,
 }
 
 /// Sessions that are played, but not judged.
@@ -52,7 +53,7 @@ pub(crate) const EXCUSED: &[Excused] = &[
         name: "carriage return within a line",
         reason: "the reference drops the last byte of a line that has one anywhere, so it reads `PUB a 3` out of \
                  `PUB a 3<CR>1`",
-        has: |session| {
+        has: |session, _| {
             any_op(session, |op| {
                 let line = op.split(|&byte| byte == b'\n').next().unwrap_or_default();
                 let line = line.strip_suffix(b"\r").unwrap_or(line);
@@ -62,12 +63,27 @@ pub(crate) const EXCUSED: &[Excused] = &[
     },
     Excused {
         name: "HMSG without an end",
-        reason: "the reference refuses HMSG from a client at the end of its line, the broker at its first letters; MSG \
+        reason: "the reference refuses HMSG from a client at the end of its line, the broker at its second letter; MSG \
                  both refuse at once",
-        has: |session| {
+        has: |session, _| {
             any_op(session, |op| {
-                op.get(..4)
-                    .is_some_and(|verb| verb.eq_ignore_ascii_case(b"HMSG"))
+                op.get(..2)
+                    .is_some_and(|verb| verb.eq_ignore_ascii_case(b"HM"))
+            })
+        },
+    },
+    Excused {
+        name: "subscription beyond an allow entry",
+        reason: "the reference looks a filter up as if it were a subject, takes `SUB a.>` under the entry `a.*` and \
+                 delivers a.b.c; the broker refuses it",
+        has: |_, difference| {
+            let broker = difference
+                .lines()
+                .filter(|line| line.starts_with("   > "))
+                .nth(1);
+            broker.is_some_and(|line| {
+                line.contains("Permissions Violation for Subscription to")
+                    && line.contains(".>\\\"")
             })
         },
     },
@@ -108,6 +124,11 @@ pub(crate) struct Fired(Mutex<BTreeSet<&'static str>>);
 impl Fired {
     pub(crate) fn note(&self, name: &'static str) {
         self.0.lock().unwrap().insert(name);
+    }
+
+    /// Whether this one was met.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.0.lock().unwrap().contains(name)
     }
 
     /// Adds what was met here to what was met elsewhere.

@@ -6,7 +6,7 @@ use serde_json::Value;
 use tests::wire::{dialogue::State, frames::Frame};
 
 use crate::{
-    accepted::{Accepted, Fired},
+    accepted::{ACCEPTED, Fired},
     play::Heard,
     session::{PREFIX, replace},
 };
@@ -81,14 +81,13 @@ fn masked(mut info: Value) -> Value {
 pub(crate) fn difference(
     reference: &[Transcript],
     other: &[Transcript],
-    accepted: &[Accepted],
     fired: &Fired,
 ) -> Option<String> {
     let mut used = BTreeSet::new();
     let mut report = String::new();
     for (number, (one, two)) in reference.iter().zip(other).enumerate() {
         let (mut one, mut two) = (one.clone(), two.clone());
-        for rule in accepted {
+        for rule in ACCEPTED {
             let before = (one.clone(), two.clone());
             (rule.apply)(&mut one.0, &mut two.0);
             if (&before.0, &before.1) != (&one, &two) {
@@ -124,4 +123,41 @@ pub(crate) fn is_silent(transcripts: &[Transcript]) -> bool {
     transcripts
         .iter()
         .any(|one| one.0.last().is_some_and(|end| end == "(no answer)"))
+}
+
+/// What a run has to meet, or it says nothing about it.
+const TELLING: [&str; 20] = [
+    "MSG ",
+    "HMSG ",
+    "NATS/1.0 503",
+    "+OK",
+    "connect_info",
+    "Unknown Protocol Operation",
+    "Authorization Violation",
+    "maximum control line exceeded",
+    "Maximum Payload Violation",
+    "invalid client protocol",
+    "no responders requires headers support",
+    "Invalid Subject",
+    "Invalid Publish Subject",
+    "maximum subscriptions exceeded",
+    "too many tokens",
+    "Permissions Violation for Publish to",
+    "Permissions Violation for Publish with Reply of",
+    "Permissions Violation for Subscription to",
+    "using queue",
+    "(closed)",
+];
+
+/// Notes what a session has met.
+pub(crate) fn note_telling(transcripts: &[Transcript], met: &Fired) {
+    let lines = transcripts.iter().flat_map(|one| &one.0);
+    for text in lines.flat_map(|line| TELLING.into_iter().filter(|text| line.contains(text))) {
+        met.note(text);
+    }
+}
+
+/// What a run has not met.
+pub(crate) fn missed(met: &Fired) -> Vec<&'static str> {
+    TELLING.into_iter().filter(|text| !met.has(text)).collect()
 }

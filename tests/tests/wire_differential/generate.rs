@@ -203,7 +203,11 @@ impl Generator<'_> {
         let tail = words::pick(&mut self.words.rng, &["", ".x", ".*", ".>", "\u{e9}"]);
         let name = format!(
             "{}{letter}{letter}{}{tail}",
-            if self.groups % 5 == 0 { "v1." } else { "q" },
+            if self.groups.is_multiple_of(5) {
+                "v1."
+            } else {
+                "q"
+            },
             self.groups / 26
         );
         name.into_bytes()
