@@ -86,13 +86,18 @@ fn start(config: Config) -> anyhow::Result<()> {
     outcome
 }
 
+/// A reload, and lame duck mode behind it.
+const WAITING_ORDERS: usize = 2;
+
 /// Listens to signals for as long as the process lives, so that a second request to stop is heard
 /// during the first; what takes longer than a moment is passed on.
 async fn obey(mut orders: Orders, stop: CancellationToken, others: mpsc::Sender<Order>) {
     loop {
         match orders.next().await {
             Order::Stop => stop.cancel(),
-            // One that is waiting says the same.
+            // One that is waiting will read the same configuration.
+            Order::Reload if others.capacity() < WAITING_ORDERS => {}
+            // There is a place: lame duck mode is ordered once, and reloads leave one.
             order => drop(others.try_send(order)),
         }
     }
@@ -109,7 +114,7 @@ struct Streaming {
 
 async fn serve(config: Config, log: NatsLog) -> anyhow::Result<()> {
     let stop = CancellationToken::new();
-    let (passed_on, mut orders) = mpsc::channel(1);
+    let (passed_on, mut orders) = mpsc::channel(WAITING_ORDERS);
     let listening = Orders::listen(log.clone())?;
     tokio::spawn(obey(listening, stop.clone(), passed_on));
     // The core outlives the engine, so that last answers still leave.
