@@ -8,7 +8,10 @@ mod nats;
 use std::{str::FromStr, sync::Arc};
 
 use anyhow::Context;
-use tracing_subscriber::EnvFilter;
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::{
+    filter::Targets, layer::SubscriberExt as _, util::SubscriberInitExt as _,
+};
 
 use self::{
     escape::EscapedFields,
@@ -50,25 +53,42 @@ impl FromStr for LogFormat {
 /// # Errors
 /// When `filter` does not parse, or when a subscriber has been installed before.
 pub fn init_logging(format: LogFormat, filter: &str) -> anyhow::Result<()> {
-    let filter =
-        EnvFilter::try_new(filter).with_context(|| format!("invalid log filter {filter:?}"))?;
+    let filter = parse(filter)?;
     let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
+        .with_max_level(LevelFilter::TRACE)
         .with_ansi(false)
         .with_writer(std::io::stderr);
     match format {
-        LogFormat::Text => builder.fmt_fields(EscapedFields::default()).try_init(),
+        LogFormat::Text => builder
+            .fmt_fields(EscapedFields::default())
+            .finish()
+            .with(filter)
+            .try_init(),
         // JSON has escapes of its own.
-        LogFormat::Json => builder.json().flatten_event(true).try_init(),
+        LogFormat::Json => builder
+            .json()
+            .flatten_event(true)
+            .finish()
+            .with(filter)
+            .try_init(),
         LogFormat::Nats => {
             let style = Style::utc(std::process::id());
             builder
                 .fmt_fields(EscapedFields::default())
                 .event_format(NatsFormat(Arc::new(style)))
+                .finish()
+                .with(filter)
                 .try_init()
         }
     }
     .map_err(|error| anyhow::anyhow!("installing the logger: {error}"))
+}
+
+/// Directives by target and level. (Those by span and field, which nobody here uses, would bring an
+/// engine of regular expressions along.)
+fn parse(filter: &str) -> anyhow::Result<Targets> {
+    let parsed = filter.parse();
+    parsed.with_context(|| format!("invalid log filter {filter:?}"))
 }
 
 #[cfg(test)]

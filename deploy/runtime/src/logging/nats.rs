@@ -16,7 +16,8 @@ use time::{
 };
 use tracing::{Event, Level, Metadata, Subscriber};
 use tracing_subscriber::{
-    EnvFilter, Registry,
+    Registry,
+    filter::Targets,
     fmt::{FmtContext, FormatEvent, FormatFields, format::Writer},
     layer::SubscriberExt,
     registry::LookupSpan,
@@ -27,6 +28,7 @@ use tracing_subscriber::{
 use super::{
     escape::{EscapedFields, Escaping},
     file::{LogFile, LogFileSettings, Rotated},
+    parse,
 };
 
 /// An error with this target is the one that ends the program: `[FTL]`.
@@ -51,7 +53,7 @@ pub struct NatsLogSettings {
 /// Handle on the process-wide log; cheap to clone.
 #[derive(Clone, Debug)]
 pub struct NatsLog {
-    filter: reload::Handle<EnvFilter, Registry>,
+    filter: reload::Handle<Targets, Registry>,
     style: Arc<Style>,
     sink: Arc<Sink>,
 }
@@ -127,10 +129,6 @@ impl NatsLog {
         *self.sink.file() = file;
         Ok(())
     }
-}
-
-fn parse(filter: &str) -> anyhow::Result<EnvFilter> {
-    EnvFilter::try_new(filter).with_context(|| format!("invalid log filter {filter:?}"))
 }
 
 fn open(settings: Option<&LogFileSettings>) -> anyhow::Result<Option<LogFile>> {
