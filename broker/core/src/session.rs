@@ -193,11 +193,8 @@ impl Session {
         let Some(permissions) = self.user.as_ref().and_then(|user| user.permissions()) else {
             return Vec::new();
         };
-        let refused = |_: &Box<[u8]>, one: &mut Arc<Subscription>| {
-            !permissions.may_subscribe(&one.subject, &one.queue_group)
-        };
         self.subscriptions
-            .extract_if(refused)
+            .extract_if(|_, one| !permissions.may_subscribe(&one.subject, &one.queue_group))
             .map(|(_, subscription)| subscription)
             .collect()
     }

@@ -45,7 +45,7 @@ impl LoadedTls {
             routes: routes.map(|tls| load_routes(&tls.settings)).transpose()?,
             monitor: clients
                 .filter(|_| config.monitor_tls)
-                .map(|tls| load_monitor(tls))
+                .map(load_monitor)
                 .transpose()?,
         })
     }

@@ -295,8 +295,14 @@ impl Exchange {
         }
     }
 
-    /// Writes out what this pass produced: connections of this worker, then the other workers.
+    /// Writes out what this pass produced: what other workers get, then connections of this worker. In
+    /// this order whoever sees an answer of this worker finds the messages before it on their way.
     pub(crate) fn flush(&mut self) {
+        for worker in 0..self.outbound.len() {
+            if worker != self.worker {
+                self.send(worker);
+            }
+        }
         while let Some(slot) = self.dirty.pop() {
             if let Some(connection) = self.connections.get_mut(slot)
                 && connection.dirty
@@ -306,11 +312,6 @@ impl Exchange {
                 if !connection.blocked {
                     connection.flush(self.now, &mut self.pool);
                 }
-            }
-        }
-        for worker in 0..self.outbound.len() {
-            if worker != self.worker {
-                self.send(worker);
             }
         }
     }

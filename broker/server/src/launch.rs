@@ -24,6 +24,7 @@ use crate::{
     routes::{self, ClusterError, Routes},
     settings::{CoreConfig, Settings},
     shared::Shared,
+    spin,
     stats::Counters,
     worker::WorkerHandle,
 };
@@ -315,6 +316,9 @@ fn run_worker(index: usize, shared: &Arc<Shared>, first: Option<First>, token: &
     local.block_on(&runtime, async {
         let pumping = worker.clone();
         let pump = tokio::task::spawn_local(async move { pumping.pump().await });
+        if thread::available_parallelism().is_ok_and(|cores| cores.get() > 1) {
+            tokio::task::spawn_local(spin::look_for_work(worker.clone()));
+        }
         let serving = serve(&worker, shared, first, token);
         tokio::select! {
             () = serving => {}

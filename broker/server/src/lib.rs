@@ -31,6 +31,7 @@ mod run;
 mod settings;
 mod shared;
 mod signals;
+mod spin;
 mod stats;
 mod streaming;
 mod timers;

@@ -85,6 +85,11 @@ impl Mailbox {
         }
     }
 
+    /// Something is there to be taken.
+    pub(crate) fn is_filled(&self) -> bool {
+        self.filled.load(SeqCst)
+    }
+
     /// Takes everything out.
     pub(crate) fn take(&self) -> Vec<Parcel> {
         if !self.filled.swap(false, SeqCst) {

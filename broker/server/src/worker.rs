@@ -21,7 +21,10 @@ use broker_core::{
     router::{Dice, route},
     subscription::{Subscription, Target},
 };
-use tokio::time::{Sleep, sleep_until};
+use tokio::{
+    sync::Notify,
+    time::{Sleep, sleep_until},
+};
 
 use crate::{
     close_reason::CloseReason,
@@ -55,11 +58,19 @@ pub(crate) struct Worker {
     /// By account.
     pub(crate) departed: Vec<Departed>,
     pub(crate) handshakes: HandshakeRate,
+    /// What came with parcels and is for the pump.
+    arrived: (Vec<Newcomer>, Vec<Request>),
     /// Of worker 0 in a cluster.
     pub(crate) routes: Option<Routes>,
     /// For tasks that a connection needs beside its own.
-    this: Weak<RefCell<Worker>>,
+    this: Weak<RefCell<Self>>,
     timers: Timers,
+    /// Reads and parcels that brought something, ever.
+    pub(crate) work_done: u64,
+    /// Told at the end of a pass with work in it.
+    worked: Rc<Notify>,
+    /// `work_done` as of the end of the last pass.
+    work_seen: u64,
     /// The pump has something to do and is scheduled.
     pass_due: bool,
     pump: Option<Waker>,
@@ -90,9 +101,13 @@ impl WorkerHandle {
                 closed: ClosedConnections::default(),
                 departed: Vec::new(),
                 handshakes: HandshakeRate::default(),
+                arrived: Default::default(),
                 routes: None,
                 this: Weak::clone(this),
                 timers: Timers::default(),
+                work_done: 0,
+                worked: Rc::new(Notify::new()),
+                work_seen: 0,
                 pass_due: false,
                 pump: None,
                 hasher,
@@ -110,6 +125,16 @@ impl WorkerHandle {
         let result = act(&mut worker);
         worker.schedule_pass();
         result
+    }
+
+    /// Notified at the end of a pass with work in it.
+    pub(crate) fn worked(&self) -> Rc<Notify> {
+        Rc::clone(&self.worker.borrow().worked)
+    }
+
+    /// Grows with everything that comes in.
+    pub(crate) fn work_done(&self) -> u64 {
+        self.worker.borrow().work_done
     }
 
     /// Puts the service in place; it gets its first `end_of_pass` soon.
@@ -225,18 +250,27 @@ impl Worker {
         // Every wake takes the registration with it.
         self.mailbox().register(waker);
         self.exchange.now = Instant::now();
-        let (mut newcomers, mut requests) = (Vec::new(), Vec::new());
-        let shared = Arc::clone(&self.exchange.shared);
-        for parcel in shared.workers[self.exchange.worker].mailbox.take() {
-            let (more_newcomers, more_requests) = self.exchange.receive(parcel);
-            newcomers.extend(more_newcomers);
-            requests.extend(more_requests);
-            self.pass_due = true;
-        }
+        self.take_parcels();
         if self.pass_due {
             self.end_pass();
         }
-        (newcomers, requests)
+        std::mem::take(&mut self.arrived)
+    }
+
+    /// What other workers have sent. Taken before a connection is read as well: what was delivered
+    /// before somebody was answered elsewhere must not come after what is read now.
+    pub(crate) fn take_parcels(&mut self) {
+        if !self.mailbox().is_filled() {
+            return;
+        }
+        let shared = Arc::clone(&self.exchange.shared);
+        for parcel in shared.workers[self.exchange.worker].mailbox.take() {
+            let (newcomers, requests) = self.exchange.receive(parcel);
+            self.arrived.0.extend(newcomers);
+            self.arrived.1.extend(requests);
+            self.work_done += 1;
+            self.schedule_pass();
+        }
     }
 
     /// The handle again, for a task beside the one at work.
@@ -257,6 +291,10 @@ impl Worker {
         self.run_services();
         self.tell_routes();
         self.exchange.flush();
+        if self.work_seen != self.work_done {
+            self.work_seen = self.work_done;
+            self.worked.notify_one();
+        }
         self.exchange.congested.clear();
         let shared = &self.exchange.shared;
         shared.workers[self.exchange.worker]

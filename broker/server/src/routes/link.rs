@@ -35,8 +35,11 @@ pub(crate) struct Link {
     pub(crate) configured: bool,
     pub(crate) import: Option<SubjectRules>,
     pub(crate) export: Option<SubjectRules>,
-    interest: HashMap<Box<[u8]>, (Arc<Account>, Arc<Subscription>), RandomState>,
+    interest: HashMap<Box<[u8]>, Wanted, RandomState>,
 }
+
+/// A filter that the other server wants, in the list of this account.
+type Wanted = (Arc<Account>, Arc<Subscription>);
 
 /// Who opened the connection.
 #[derive(Debug)]
@@ -90,7 +93,7 @@ impl Link {
     pub(super) fn want(
         &mut self,
         peer: &Arc<Peer>,
-        account: Arc<Account>,
+        account: &Arc<Account>,
         subject: &[u8],
         queue_group: &[u8],
         weight: u32,
@@ -100,10 +103,9 @@ impl Link {
             weight,
         };
         let new = Arc::new(Subscription::new(subject, queue_group, b"", target));
-        let key = key(&account, subject, queue_group);
-        let old = self
-            .interest
-            .insert(key, (Arc::clone(&account), Arc::clone(&new)));
+        let key = key(account, subject, queue_group);
+        let wanted = (Arc::clone(account), Arc::clone(&new));
+        let old = self.interest.insert(key, wanted);
         account.sublist.change(|list| {
             if let Some((_, old)) = &old {
                 list.remove(old);

@@ -195,7 +195,7 @@ impl Worker {
         if weight == 0 {
             link.want_no_more(&account, subject, queue_group);
         } else if permissions.is_some_and(|one| one.accepts(subject)) {
-            link.want(&peer, account, subject, queue_group, weight);
+            link.want(&peer, &account, subject, queue_group, weight);
         }
     }
 
