@@ -36,6 +36,8 @@ pub struct Liveness {
     ping_sent: Instant,
     last_activity: Instant,
     round_trip: Option<(Duration, Instant)>,
+    /// Stands for it until it is measured.
+    estimate: Option<Duration>,
 }
 
 impl Liveness {
@@ -49,6 +51,7 @@ impl Liveness {
             ping_sent: now,
             last_activity: now,
             round_trip: None,
+            estimate: None,
         }
     }
 
@@ -73,10 +76,16 @@ impl Liveness {
         self.pings_outstanding = 0;
     }
 
-    /// Last measured round-trip time.
+    /// Nothing was measured yet, but an answer that needed no `PING` took this long.
+    pub fn estimate(&mut self, answered_after: Duration) {
+        self.estimate = Some(answered_after);
+    }
+
+    /// Last measured round-trip time, or else the estimate.
     #[must_use]
     pub fn round_trip(&self) -> Option<Duration> {
-        self.round_trip.map(|(measured, _)| measured)
+        let measured = self.round_trip.map(|(measured, _)| measured);
+        measured.or(self.estimate)
     }
 
     /// When something was last heard, or handed over to be sent.
@@ -142,6 +151,17 @@ mod tests {
         }
         liveness.ponged(now);
         assert_eq!(liveness.tick(&PINGS, now), Tick::Ping);
+    }
+
+    #[test]
+    fn an_estimate_is_shown_until_it_is_measured_and_spares_no_ping() {
+        let (mut liveness, now) = liveness();
+        liveness.estimate(Duration::from_millis(7));
+        assert_eq!(liveness.round_trip(), Some(Duration::from_millis(7)));
+        liveness.heard(now);
+        assert_eq!(liveness.tick(&PINGS, now), Tick::Ping);
+        liveness.ponged(now + Duration::from_millis(3));
+        assert_eq!(liveness.round_trip(), Some(Duration::from_millis(3)));
     }
 
     #[test]

@@ -25,6 +25,34 @@ pub struct ClientDescription {
     pub name: String,
     pub lang: String,
     pub version: String,
+    /// Who it says it is, whether that was found to be true or not.
+    pub claim: Option<Claim>,
+}
+
+/// Credentials in the form in which they may be shown.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Claim {
+    /// User name or public nkey.
+    Name(String),
+    /// A token is itself the secret.
+    Token,
+}
+
+impl Claim {
+    /// In the order in which the reference looks for it (`server/client.go`, `getRawAuthUser`).
+    fn of(options: &ConnectOptions) -> Option<Self> {
+        let ConnectOptions {
+            nkey,
+            user,
+            auth_token,
+            ..
+        } = options;
+        let name = [nkey, user].into_iter().find(|one| !one.is_empty());
+        match name {
+            Some(name) => Some(Self::Name(name.clone())),
+            None => (!auth_token.is_empty()).then_some(Self::Token),
+        }
+    }
 }
 
 /// `CONNECT` cannot be accepted; the connection is closed.
@@ -85,6 +113,7 @@ pub struct Session {
     /// `None`: has to authenticate before anything else.
     user: Option<Arc<User>>,
     client: Option<Box<ClientDescription>>,
+    connected: bool,
     subscriptions: HashMap<Box<[u8]>, Arc<Subscription>, RandomState>,
     /// Of a user with permissions.
     rights: Option<Box<Rights>>,
@@ -114,6 +143,7 @@ impl Session {
             account,
             user: None,
             client: None,
+            connected: false,
             subscriptions: HashMap::default(),
             rights: None,
             ponged: false,
@@ -170,6 +200,16 @@ impl Session {
         self.headers = headers;
         self.no_responders = options.no_responders;
         self.async_info = options.protocol >= 1;
+        self.introduced(options);
+        self.connected = true;
+        self.account = account;
+        self.become_user(Some(user));
+        Ok(ended)
+    }
+
+    /// What a client says about itself counts whether or not it is let in.
+    pub fn introduced(&mut self, options: ConnectOptions) {
+        let claim = Claim::of(&options);
         let ConnectOptions {
             name,
             lang,
@@ -180,10 +220,8 @@ impl Session {
             name,
             lang,
             version,
+            claim,
         }));
-        self.account = account;
-        self.become_user(Some(user));
-        Ok(ended)
     }
 
     /// The user as a reload leaves it, in the same account. Returns the subscriptions it has no right
@@ -213,7 +251,7 @@ impl Session {
     /// `CONNECT` was accepted.
     #[must_use]
     pub fn is_connected(&self) -> bool {
-        self.client.is_some()
+        self.connected
     }
 
     /// Whose rights count; `None`: it has to authenticate first.

@@ -26,12 +26,12 @@ impl Worker {
         let Ok(options) = self.session(slot).read_connect(json) else {
             return self.refuse(slot, None, CloseReason::ProtocolViolation);
         };
+        let connection = &mut self.exchange.connections[slot];
+        let answered_after = connection.accepted.elapsed().unwrap_or_default();
+        connection.liveness.estimate(answered_after);
         match self.judge(slot, &options) {
             Verdict::Accepted(user) => self.accept(slot, options, user),
-            Verdict::Refused => {
-                self.log_refusal(slot, &options.user);
-                self.violation(slot);
-            }
+            Verdict::Refused => self.turn_down(slot, options),
             Verdict::Slow(check) => self.judge_slowly(slot, options, check),
         }
     }
@@ -91,10 +91,7 @@ impl Worker {
                 self.accept(slot, options, user);
                 self.operate_on_tail(slot);
             }
-            _ => {
-                self.log_refusal(slot, &options.user);
-                self.violation(slot);
-            }
+            _ => self.turn_down(slot, options),
         }
     }
 
@@ -109,7 +106,7 @@ impl Worker {
         let before = Arc::clone(session.account());
         match session.connect(options, settings.config.headers, user, account) {
             Ok(ended) => {
-                let (headers, account) = (session.headers, Arc::clone(session.account()));
+                let headers = session.headers;
                 connection.peer.set_headers(headers);
                 connection.peer.set_permissions(permissions);
                 connection.authenticate_by = None;
@@ -117,7 +114,6 @@ impl Worker {
                     .liveness
                     .established(&settings.pings(), jitter, now);
                 self.exchange.shared.unsubscribe(&before, &ended);
-                self.count_accepted(&account);
                 self.acknowledge(slot);
             }
             Err(refused) => {
@@ -136,6 +132,13 @@ impl Worker {
     pub(crate) fn violation(&mut self, slot: usize) {
         let error = Some(ServerError::AuthorizationViolation);
         self.refuse(slot, error, CloseReason::AuthenticationFailure);
+    }
+
+    /// The credentials are not right.
+    fn turn_down(&mut self, slot: usize, options: ConnectOptions) {
+        self.log_refusal(slot, &options.user);
+        self.session(slot).introduced(options);
+        self.violation(slot);
     }
 
     fn log_refusal(&self, slot: usize, user: &str) {

@@ -30,6 +30,7 @@ use crate::{
     internal::{Internal, InternalBatch},
     listener::Newcomer,
     mailbox::{Handover, Parcel},
+    monitor::details::Traffic,
     output::{ChunkPool, Output},
     settings::Settings,
     shared::{Request, Shared},
@@ -61,6 +62,8 @@ pub(crate) struct Exchange {
     pub(crate) congested: Vec<Arc<Peer>>,
     /// Subscriptions that got their last message since this was last emptied.
     pub(crate) exhausted: Vec<Arc<Subscription>>,
+    /// Sent to other servers since this was last emptied.
+    pub(crate) forwarded: Traffic,
 }
 
 /// The services on worker 0, as this worker reaches them.
@@ -238,6 +241,7 @@ impl Exchange {
             services: Services::default(),
             congested: Vec::new(),
             exhausted: Vec::new(),
+            forwarded: Traffic::default(),
         }
     }
 
@@ -575,6 +579,9 @@ impl<M: Message> Outlet<M> for Exchange {
     }
 
     fn forward(&mut self, route: &RouteDelivery, messages: &[M], queues: &[&[u8]]) {
+        self.forwarded.msgs += messages.len() as u64;
+        let bytes = messages.iter().map(Message::body_bytes);
+        self.forwarded.bytes += bytes.sum::<usize>() as u64;
         if route.peer.worker == self.worker {
             self.forward_here(route, messages, queues);
         } else {

@@ -3,7 +3,7 @@
 
 use std::{
     collections::VecDeque,
-    fmt,
+    fmt, mem,
     sync::Arc,
     time::{Instant, SystemTime},
 };
@@ -11,6 +11,7 @@ use std::{
 use broker_core::{
     account::Account,
     auth::user::UserKind,
+    session::Claim,
     subscription::{Subscription, Target},
 };
 use certs::inspect;
@@ -25,7 +26,7 @@ use crate::{
     config::HandshakeFirst,
     connection::{self, Connection, Role},
     monitor::details::{
-        AccountFigures, AuthorizedUser, Closed, ConnectionFigures, ConnectionList, ConnectionQuery,
+        AccountFigures, Closed, ConnectionFigures, ConnectionList, ConnectionQuery,
         ConnectionState, PeerCertificate, RouteFigures, ServerDetails, SublistFigures,
         SublistStats, SubscriptionFigures, SubscriptionQuery, TlsFigures, Traffic,
     },
@@ -54,14 +55,24 @@ pub(crate) struct Departed {
     received: Traffic,
     sent: Traffic,
     slow_consumers: u64,
-    /// Ever accepted, those that are still there included.
-    total: u64,
+    /// What routes brought and took, which is not part of the above.
+    from_routes: Traffic,
+    to_routes: Traffic,
 }
 
 impl Worker {
-    /// A client that is accepted into an account.
-    pub(crate) fn count_accepted(&mut self, account: &Account) {
-        self.departed_of(account).total += 1;
+    /// A message of an account came over a route.
+    pub(crate) fn count_from_route(&mut self, account: &Account, bytes: u64) {
+        let part = Traffic { msgs: 1, bytes };
+        add(&mut self.departed_of(account).from_routes, part);
+    }
+
+    /// What was just routed belongs to an account: part of it may have gone over routes.
+    pub(crate) fn count_forwarded(&mut self, account: &Account) {
+        if self.exchange.forwarded.msgs > 0 {
+            let part = mem::take(&mut self.exchange.forwarded);
+            add(&mut self.departed_of(account).to_routes, part);
+        }
     }
 
     /// A client's connection ends: what is to be remembered of it.
@@ -165,14 +176,16 @@ impl Worker {
             lang: client.lang,
             version: client.version,
             tls: tls_figures(connection, first),
-            authorized_user: user.and_then(|user| match user.kind() {
-                UserKind::Anonymous => None,
-                UserKind::Token => Some(AuthorizedUser::Token),
-                UserKind::Named | UserKind::Nkey => {
-                    Some(AuthorizedUser::Name(user.name().to_owned()))
+            authorized_user: match user {
+                Some(user) if matches!(user.kind(), UserKind::Named | UserKind::Nkey) => {
+                    Some(Claim::Name(user.name().to_owned()))
                 }
-            }),
-            account: account.map(|account| account.name.to_string()),
+                _ => client.claim,
+            },
+            // Who was not let in is in none.
+            account: account
+                .filter(|_| user.is_some())
+                .map(|account| account.name.to_string()),
             subscriptions,
         }
     }
@@ -208,14 +221,15 @@ impl Worker {
             is_system: account.index == self.exchange.shared.accounts.system().index,
             updated: self.exchange.settings.loaded,
             connections: 0,
-            total_connections: departed.total,
             sent: departed.sent,
-            sent_to_routes: Traffic::default(),
+            sent_to_routes: departed.to_routes,
             received: departed.received,
-            received_from_routes: Traffic::default(),
+            received_from_routes: departed.from_routes,
             slow_consumers: departed.slow_consumers,
             sublist: self.sublist_stats(account),
         };
+        add(&mut figures.sent, departed.to_routes);
+        add(&mut figures.received, departed.from_routes);
         for (_, connection) in &self.exchange.connections {
             match &connection.role {
                 Role::Client(session) if session.account().index == account.index => {
@@ -332,9 +346,10 @@ impl ServerDetails for CoreDetails {
                 };
                 for part in parts {
                     sum.connections += part.connections;
-                    sum.total_connections += part.total_connections;
                     add(&mut sum.sent, part.sent);
+                    add(&mut sum.sent_to_routes, part.sent_to_routes);
                     add(&mut sum.received, part.received);
+                    add(&mut sum.received_from_routes, part.received_from_routes);
                     sum.slow_consumers += part.slow_consumers;
                     merge(&mut sum.sublist, part.sublist);
                 }

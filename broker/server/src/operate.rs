@@ -224,6 +224,10 @@ impl Worker {
         if !interest.is_empty() {
             reached = route(&interest, run, muted, &mut self.dice, &mut self.exchange);
             self.end_exhausted(slot);
+            if self.exchange.forwarded.msgs > 0 {
+                let account = Arc::clone(self.session(slot).account());
+                self.count_forwarded(&account);
+            }
         }
         if wants_answer {
             for (index, publication) in run.iter().enumerate() {

@@ -427,6 +427,7 @@ impl Bus for Worker {
             &mut self.exchange,
         );
         self.exchange.end_exhausted(global);
+        self.count_forwarded(global);
         self.schedule_pass();
         reached != 0
     }

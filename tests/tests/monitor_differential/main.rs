@@ -1,4 +1,5 @@
 //! Monitoring documents of the broker are those of the reference servers.
 
+mod details;
 mod server;
 mod streaming;

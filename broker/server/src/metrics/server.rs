@@ -177,7 +177,8 @@ impl Names<'_> {
         type Of = fn(&AccountFigures) -> u64;
         let of_account: [(&str, Of); 9] = [
             ("current_connections", |one| one.connections),
-            ("total_connections", |one| one.total_connections),
+            // Of all servers of the cluster, as far as they are known.
+            ("total_connections", |one| one.connections),
             ("subscriptions", |one| one.sublist.subscriptions),
             // Leaf nodes this server does not have.
             ("leaf_nodes", |_| 0),

@@ -1,15 +1,13 @@
 //! What monitoring asks of the NATS server itself: raw facts about connections, routes, subscriptions
 //! and accounts. Sorting, filtering and paging are monitoring's own business.
 
-#![allow(dead_code, reason = "for the workers, which are being rebuilt")]
-
 use std::{
     fmt,
     net::IpAddr,
     time::{Duration, SystemTime},
 };
 
-use broker_core::auth::settings::SubjectRules;
+use broker_core::{auth::settings::SubjectRules, session::Claim};
 use futures_util::future::BoxFuture;
 
 /// The NATS server as its documents need it. Each answer is one look, taken by whatever threads own
@@ -92,8 +90,8 @@ pub(crate) struct ConnectionFigures {
     pub(crate) lang: String,
     pub(crate) version: String,
     pub(crate) tls: Option<TlsFigures>,
-    /// `None`: it showed no credentials.
-    pub(crate) authorized_user: Option<AuthorizedUser>,
+    /// Whom it was found to be, or else says to be; `None`: it showed no credentials.
+    pub(crate) authorized_user: Option<Claim>,
     /// `None`: it never belonged to one.
     pub(crate) account: Option<String>,
     /// If asked for.
@@ -106,15 +104,6 @@ pub(crate) struct Closed {
     pub(crate) stop: SystemTime,
     /// As `ClosedState.String` of `server/monitor.go` words it.
     pub(crate) reason: &'static str,
-}
-
-/// Credentials in the form in which they may be shown.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum AuthorizedUser {
-    /// User name or public nkey.
-    Name(String),
-    /// A token is itself the secret, so there is nothing to show of it.
-    Token,
 }
 
 /// What was agreed on for an encrypted connection.
@@ -228,9 +217,8 @@ pub(crate) struct AccountFigures {
     pub(crate) is_system: bool,
     /// When it was last set up: at the start or by a reload.
     pub(crate) updated: SystemTime,
-    /// Clients now, and since the start.
+    /// Clients now.
     pub(crate) connections: u64,
-    pub(crate) total_connections: u64,
     /// To clients and routes, and the part of it that went over routes.
     pub(crate) sent: Traffic,
     pub(crate) sent_to_routes: Traffic,

@@ -63,7 +63,7 @@ struct SubscriptionDetail {
 }
 
 impl SubscriptionDetail {
-    /// Below a connection, which says the account itself.
+    /// Below what says the account itself.
     fn of_connection(figures: SubscriptionFigures) -> Self {
         Self {
             account: String::new(),
@@ -92,18 +92,14 @@ impl SubscriptionDetail {
 fn listed(
     mut subscriptions: Vec<SubscriptionFigures>,
     shown: Subscriptions,
+    detail: fn(SubscriptionFigures) -> SubscriptionDetail,
 ) -> (Vec<String>, Vec<SubscriptionDetail>) {
     subscriptions.sort_by(|a, b| (&a.subject, &a.sid).cmp(&(&b.subject, &b.sid)));
     let subscriptions = subscriptions.into_iter();
     match shown {
         Subscriptions::Count => (Vec::new(), Vec::new()),
         Subscriptions::Subjects => (subscriptions.map(|one| one.subject).collect(), Vec::new()),
-        Subscriptions::Detail => (
-            Vec::new(),
-            subscriptions
-                .map(SubscriptionDetail::of_connection)
-                .collect(),
-        ),
+        Subscriptions::Detail => (Vec::new(), subscriptions.map(detail).collect()),
     }
 }
 

@@ -218,6 +218,7 @@ impl Worker {
         let Some(account) = self.account(message.account) else {
             return;
         };
+        self.count_from_route(&account, bytes);
         let from = self.exchange.connections[slot].peer.id;
         let interest = self.cache.look_up(publication.subject, &account);
         route_arrived(

@@ -155,7 +155,7 @@ impl<'a> Accstatz<'a> {
                     name: &one.name,
                     conns: one.connections,
                     leafnodes: 0,
-                    total_conns: one.total_connections,
+                    total_conns: one.connections,
                     num_subscriptions: one.sublist.subscriptions,
                     sent: Split::new(one.sent, one.sent_to_routes),
                     received: Split::new(one.received, one.received_from_routes),

@@ -6,14 +6,14 @@ use std::{
     time::SystemTime,
 };
 
-use broker_core::auth::settings::GLOBAL_ACCOUNT;
+use broker_core::{auth::settings::GLOBAL_ACCOUNT, session::Claim};
 use serde::Serialize;
 
 use super::{
     super::{
         details::{
-            AuthorizedUser, ConnectionFigures, ConnectionList, ConnectionQuery, ConnectionState,
-            PeerCertificate, SubscriptionFigures,
+            ConnectionFigures, ConnectionList, ConnectionQuery, ConnectionState, PeerCertificate,
+            SubscriptionFigures,
         },
         facts::Facts,
         parameters::Window,
@@ -120,8 +120,8 @@ impl ConnectionFigures {
     /// User as it may be shown.
     fn shown_user(&self) -> Option<&str> {
         self.authorized_user.as_ref().map(|user| match user {
-            AuthorizedUser::Name(name) => name.as_str(),
-            AuthorizedUser::Token => REDACTED,
+            Claim::Name(name) => name.as_str(),
+            Claim::Token => REDACTED,
         })
     }
 }
@@ -151,7 +151,7 @@ impl ConnzQuery {
             total = items.len() as u64;
         }
         if let Some(user) = self.user.as_deref() {
-            items.retain(|one| one.authorized_user == Some(AuthorizedUser::Name(user.to_owned())));
+            items.retain(|one| one.authorized_user == Some(Claim::Name(user.to_owned())));
         }
         if let Some(cid) = self.cid {
             items.retain(|one| one.cid == cid);
@@ -295,9 +295,14 @@ impl<'a> Connz<'a> {
 impl Connection {
     fn new(figures: ConnectionFigures, query: &ConnzQuery, now: SystemTime) -> Self {
         let end = figures.end(now);
+        let detail = match figures.closed {
+            Some(_) => SubscriptionDetail::with_account,
+            // The connection says the account itself.
+            None => SubscriptionDetail::of_connection,
+        };
         let authorized_user = figures.shown_user().map(str::to_owned);
         let (subscriptions_list, subscriptions_list_detail) =
-            listed(figures.subscriptions, query.subscriptions);
+            listed(figures.subscriptions, query.subscriptions, detail);
         let tls = figures.tls.as_ref();
         let tls_first = tls.is_some_and(|tls| tls.first);
         let tls_version = tls.map(|tls| tls.version);

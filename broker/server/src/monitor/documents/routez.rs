@@ -85,7 +85,8 @@ impl<'a> Routez<'a> {
 impl<'a> Route<'a> {
     fn new(route: &'a mut RouteFigures, shown: Subscriptions, now: SystemTime) -> Self {
         let subscriptions = std::mem::take(&mut route.subscriptions);
-        let (subscriptions_list, subscriptions_list_detail) = listed(subscriptions, shown);
+        let (subscriptions_list, subscriptions_list_detail) =
+            listed(subscriptions, shown, SubscriptionDetail::of_connection);
         Self {
             rid: route.rid,
             remote_id: &route.remote_id,

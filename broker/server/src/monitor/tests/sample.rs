@@ -5,12 +5,12 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use broker_core::auth::settings::SubjectRules;
+use broker_core::{auth::settings::SubjectRules, session::Claim};
 use futures_util::future::BoxFuture;
 
 use super::{
     super::details::{
-        AccountFigures, AuthorizedUser, Closed, ConnectionFigures, ConnectionList, ConnectionQuery,
+        AccountFigures, Closed, ConnectionFigures, ConnectionList, ConnectionQuery,
         ConnectionState, PeerCertificate, RouteFigures, ServerDetails, SublistFigures,
         SublistStats, SubscriptionFigures, SubscriptionQuery, TlsFigures, Traffic,
     },
@@ -89,7 +89,7 @@ fn full() -> ConnectionFigures {
                 certificate_sha256: [0xf1; 32],
             }],
         }),
-        authorized_user: Some(AuthorizedUser::Name("ann".to_owned())),
+        authorized_user: Some(Claim::Name("ann".to_owned())),
         account: Some("A".to_owned()),
         subscriptions: vec![
             subscription(4, "2", "foo.>", None),
@@ -105,7 +105,7 @@ pub(super) fn connections() -> Vec<ConnectionFigures> {
         ConnectionFigures {
             received: traffic(50, 1),
             subscription_count: 1,
-            authorized_user: Some(AuthorizedUser::Token),
+            authorized_user: Some(Claim::Token),
             subscriptions: vec![subscription(7, "1", "foo.*", None)],
             ..connection(7)
         },
@@ -224,7 +224,6 @@ impl ServerDetails for Sample {
             is_system: name == "$SYS",
             updated: SystemTime::UNIX_EPOCH,
             connections,
-            total_connections: connections * 2,
             sent: traffic(41, 42),
             sent_to_routes: traffic(43, 44),
             received: traffic(45, 46),
