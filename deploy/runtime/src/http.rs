@@ -1,5 +1,7 @@
 //! The accept loop below the admin listener and HTTPS: HTTP/1.1, bounded, drained on request.
 
+mod deadline;
+
 use std::{
     convert::Infallible, future::Future, io, net::SocketAddr, pin::pin, sync::Arc, time::Duration,
 };
@@ -23,6 +25,8 @@ use tokio::{
     time::{sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
+
+use self::deadline::WriteDeadline;
 
 /// Bounds on what peers may take from a listener. Body size and the time of a request are bounded by
 /// layers of the caller's router, which knows its own requests.
@@ -48,6 +52,10 @@ impl Default for Limits {
         }
     }
 }
+
+/// Longest that a peer may take to read what it was sent before it loses its connection, and with it
+/// its place among `max_connections`.
+const WRITE_DEADLINE: Duration = Duration::from_secs(10);
 
 /// Pause after a failed accept (no file descriptors left), so that the loop does not spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -126,6 +134,7 @@ async fn speak<S>(
         let response = routes.call(request);
         async move { Ok::<_, Infallible>(response.await.unwrap_or_else(|never| match never {})) }
     });
+    let stream = WriteDeadline::new(stream, WRITE_DEADLINE);
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(limits.head)
@@ -234,5 +243,39 @@ mod tests {
         token.cancel();
         serving.await.unwrap();
         assert_eq!(answer(stream).await, "");
+    }
+
+    /// More than the buffers of both ends of a connection hold.
+    const LARGE_BYTES: usize = 64 << 20;
+
+    /// Nobody else gets a place while those have one who ask and never read.
+    #[tokio::test]
+    async fn peers_that_never_read_their_answers_lose_their_places() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let routes = Router::new()
+            .route("/", get(|| async { vec![b'x'; LARGE_BYTES] }))
+            .route("/small", get(|| async { "small" }));
+        let token = CancellationToken::new();
+        let limits = Limits {
+            max_connections: 2,
+            ..LIMITS
+        };
+        let serving = tokio::spawn(serve(listener, routes, limits, token.clone(), |stream| {
+            ready(Ok(stream))
+        }));
+        let _deaf = [ask(address).await, ask(address).await];
+        let began = std::time::Instant::now();
+        let mut probe = TcpStream::connect(address).await.unwrap();
+        let request = b"GET /small HTTP/1.1\r\nhost: t\r\nconnection: close\r\n\r\n";
+        probe.write_all(request).await.unwrap();
+        let answered = timeout(WRITE_DEADLINE * 3, answer(probe)).await;
+        assert!(answered.unwrap().ends_with("small"));
+        assert!(
+            began.elapsed() > WRITE_DEADLINE / 2,
+            "the places were taken"
+        );
+        token.cancel();
+        serving.await.unwrap();
     }
 }
