@@ -4,8 +4,6 @@
 //! Stricter than the reference: an unknown flag or key is refused with the nearest known one, a known
 //! one that this server cannot honour is refused or warned about by name. Nothing is ignored silently.
 
-#![allow(dead_code, reason = "read by the launch, which is being rebuilt")]
-
 mod check;
 mod command;
 mod draft;
@@ -54,6 +52,8 @@ pub(crate) struct Config {
     pub(crate) monitor_base_path: String,
     /// Prometheus metrics.
     pub(crate) metrics: Option<Bind>,
+    /// First part of the names of metrics that stand for documents of the NATS server.
+    pub(crate) metrics_prefix: String,
     pub(crate) streaming: StreamingSettings,
     pub(crate) store: StoreKind,
     pub(crate) log: LogSettings,

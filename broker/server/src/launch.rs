@@ -90,6 +90,8 @@ pub(crate) struct Snapshot {
     pub(crate) subscriptions: usize,
     /// What clients are told of where to connect.
     pub(crate) connect_urls: Vec<String>,
+    /// Empty without a cluster.
+    pub(crate) cluster_name: String,
     pub(crate) is_lame_duck: bool,
 }
 
@@ -105,10 +107,12 @@ impl StatsHandle {
         let counts = accounts
             .iter()
             .map(|account| account.sublist.read(|list| list.len()));
+        let settings = self.0.settings();
         Snapshot {
             counters: Counters::sum(shown),
             subscriptions: counts.sum(),
-            connect_urls: self.0.settings().info.connect_urls.clone(),
+            connect_urls: settings.info.connect_urls.clone(),
+            cluster_name: settings.info.cluster.clone(),
             is_lame_duck: self.0.is_lame_duck(),
         }
     }

@@ -91,7 +91,6 @@ const PATHS: [&str; 19] = [
 ///
 /// # Errors
 /// The files cannot be used.
-#[allow(dead_code, reason = "for the launch, which is being rebuilt")]
 pub(crate) fn https(client_port: &TlsSettings) -> Result<Arc<ServerTls>, ReloadError> {
     let settings = TlsSettings {
         verify: false,
@@ -129,7 +128,6 @@ impl Monitor {
     }
 
     /// Shows another configuration from now on. Which pages there are, and below which path, stays.
-    #[allow(dead_code, reason = "for the launch, which is being rebuilt")]
     pub(crate) fn reloaded(&self, facts: Facts) {
         *self.facts.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(facts);
     }
@@ -143,7 +141,6 @@ impl Monitor {
     }
 
     /// Serves HTTPS until `token` is cancelled, with what [`https`] has loaded.
-    #[allow(dead_code, reason = "for the launch, which is being rebuilt")]
     pub(crate) async fn serve_tls(
         self: Arc<Self>,
         listener: TcpListener,

@@ -308,6 +308,7 @@ fn identify(config: &Config, core: &Core, pages: &Pages) -> anyhow::Result<Ident
             StoreKind::Sql { .. } => "SQL",
         },
         client: core.address(),
+        routes: core.route_address(),
         monitor: pages
             .monitor
             .as_ref()

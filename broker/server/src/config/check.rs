@@ -48,6 +48,7 @@ pub(super) fn check(
         monitor_tls,
         monitor_base_path: base_path(&draft.monitor_base_path),
         metrics: problems.bind("metrics_port", &draft.metrics, &host),
+        metrics_prefix: problems.metrics_prefix(&draft.metrics_prefix),
         streaming,
         store,
         log: log(draft, &mut problems),
@@ -202,6 +203,20 @@ impl Problems<'_> {
         let host = address.host.clone().unwrap_or_else(|| host.to_owned());
         self.port(name, address.port)
             .map(|port| Bind { host, port })
+    }
+
+    /// Names begin with it, so it must be a name itself (Prometheus, data model).
+    fn metrics_prefix(&mut self, value: &str) -> String {
+        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"_:".contains(&byte);
+        if !value.bytes().all(allowed) || !value.starts_with(|first: char| !first.is_ascii_digit())
+        {
+            let name = "metrics_prefix";
+            self.about(
+                name,
+                format_args!("{name} {value:?} is no name of a metric"),
+            );
+        }
+        value.to_owned()
     }
 
     /// None for 0; -1 is the operating system's choice, which sockets spell 0.

@@ -70,6 +70,8 @@ pub(crate) fn compare(old: &Config, new: &Config) -> Result<Vec<Change>, String>
         new.client.tls.as_ref(),
     );
     cluster(&mut changes, old.cluster.as_ref(), new.cluster.as_ref());
+    let prefixes = [old, new].map(|config| config.metrics_prefix.as_str());
+    changes.shown(Part::Client, "metrics_prefix", prefixes);
     process_files(&mut changes, old, new);
     Ok(changes.0)
 }

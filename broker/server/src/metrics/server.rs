@@ -35,7 +35,7 @@ pub(super) async fn gather(page: &mut Exposition, monitor: &Monitor) {
     };
     let varz = monitor.varz(|varz| value(varz)).await;
     names.document("varz", &varz);
-    names.health(&monitor.source.health().await);
+    names.health(monitor.source.health().await);
     if let Some(details) = monitor.source.details() {
         names.detailed(monitor, details).await;
     }
@@ -90,8 +90,8 @@ impl Names<'_> {
         }
     }
 
-    fn health(&mut self, health: &Health) {
-        let serving = *health == Health::Serving;
+    fn health(&mut self, health: Health) {
+        let serving = health == Health::Serving;
         self.add("healthz_status", &[], u8::from(!serving));
         self.add(
             "healthz_status_value",

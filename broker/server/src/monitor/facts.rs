@@ -8,9 +8,6 @@ use time::OffsetDateTime;
 
 use crate::config::{ClusterPort, Config, StoreLimits, TlsListener, WriteTimeout};
 
-/// Prefix of the exporter's names for the NATS server, unless something else is configured.
-const METRICS_PREFIX: &str = "gnatsd";
-
 /// Identity and configuration, as far as they are shown. Holds no secret.
 #[derive(Clone, Debug)]
 pub(crate) struct Facts {
@@ -46,6 +43,8 @@ pub(crate) struct Identity {
     /// `MEMORY`, `FILE` or `SQL`.
     pub(crate) store: &'static str,
     pub(crate) client: SocketAddr,
+    /// For other servers.
+    pub(crate) routes: Option<SocketAddr>,
     pub(crate) monitor: Option<SocketAddr>,
     /// Threads that serve connections.
     pub(crate) workers: usize,
@@ -114,8 +113,6 @@ pub(crate) struct HttpFacts {
 /// The port of routes.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct ClusterFacts {
-    /// Empty as long as the servers have not agreed on one.
-    pub(crate) name: String,
     pub(crate) host: String,
     pub(crate) port: u16,
     pub(crate) auth_timeout: Duration,
@@ -145,13 +142,16 @@ impl Facts {
             }),
             client: ClientFacts::new(config, identity.client),
             http: HttpFacts::new(config, identity.monitor),
-            cluster: config.cluster.as_ref().map(ClusterFacts::new),
+            cluster: config.cluster.as_ref().map(|cluster| {
+                let taken = identity.routes.map(|address| address.port());
+                ClusterFacts::new(cluster, taken.unwrap_or(cluster.bind.port))
+            }),
             tags: config.client.server_tags.clone(),
             metadata: config.client.server_metadata.clone(),
             system_account: system_account.unwrap_or_else(|| SYSTEM_ACCOUNT.to_owned()),
             config_load_time: OffsetDateTime::now_utc(),
             config_digest: digests.join(" "),
-            metrics_prefix: METRICS_PREFIX.to_owned(),
+            metrics_prefix: config.metrics_prefix.clone(),
             identity,
         }
     }
@@ -223,7 +223,7 @@ impl HttpFacts {
 }
 
 impl ClusterFacts {
-    fn new(cluster: &ClusterPort) -> Self {
+    fn new(cluster: &ClusterPort, port: u16) -> Self {
         let settings = &cluster.settings;
         let restricted = |rules: &SubjectRules| {
             let open = rules.allow.is_empty() && rules.deny.is_empty();
@@ -231,9 +231,8 @@ impl ClusterFacts {
         };
         let urls = settings.routes.iter();
         Self {
-            name: settings.name.clone().unwrap_or_default(),
             host: cluster.bind.host.clone(),
-            port: cluster.bind.port,
+            port,
             auth_timeout: cluster.auth_timeout,
             urls: urls
                 .map(|url| format!("{}:{}", url.host, url.port))

@@ -156,9 +156,6 @@ async fn healthz(State(monitor): Shared, parameters: Parameters) -> Answer {
     Ok(match monitor.source.health().await {
         Health::Serving => answer(StatusCode::OK, "ok", ""),
         Health::NotAccepting => answer(StatusCode::INTERNAL_SERVER_ERROR, "error", NOT_ACCEPTING),
-        Health::Unavailable(reason) => {
-            answer(StatusCode::SERVICE_UNAVAILABLE, "unavailable", &reason)
-        }
     })
 }
 

@@ -48,14 +48,11 @@ pub(crate) trait MonitorSource: fmt::Debug + Send + Sync + 'static {
 }
 
 /// What `/healthz` tells.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Health {
     Serving,
     /// New clients are refused: lame duck mode, or a listener that is not there yet.
     NotAccepting,
-    /// Something else is wrong; the text is shown.
-    #[allow(dead_code, reason = "for the launch, which is being rebuilt")]
-    Unavailable(String),
 }
 
 /// Sums over all workers.
@@ -65,6 +62,8 @@ pub(crate) struct CoreFigures {
     pub(crate) connections: u64,
     /// Ever accepted.
     pub(crate) total_connections: u64,
+    /// As the servers have agreed on it; empty without a cluster.
+    pub(crate) cluster_name: String,
     /// Connections to other servers, and how many servers these are.
     pub(crate) routes: u64,
     pub(crate) remotes: u64,

@@ -116,7 +116,7 @@ impl MonitorSource for Values {
     }
 
     fn health(&self) -> BoxFuture<'_, Health> {
-        answer(self.health.clone())
+        answer(self.health)
     }
 
     fn streaming(&self) -> BoxFuture<'_, StreamingFigures> {
@@ -205,6 +205,7 @@ fn facts() -> Facts {
         streaming_id: "SID".to_owned(),
         store: "SQL",
         client: "127.0.0.1:4222".parse().unwrap(),
+        routes: Some("127.0.0.1:6222".parse().unwrap()),
         monitor: Some("127.0.0.1:8222".parse().unwrap()),
         workers: 2,
     };

@@ -69,6 +69,7 @@ impl MonitorSource for BrokerFigures {
         let figures = CoreFigures {
             connections: counters.connections,
             total_connections: counters.total_connections,
+            cluster_name: snapshot.cluster_name,
             routes: counters.routes,
             remotes: counters.routes,
             received,

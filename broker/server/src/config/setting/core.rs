@@ -43,6 +43,9 @@ pub(super) const CORE: &[Setting] = settings! {
         "0" "port for Prometheus metrics, 0 for none, -1 for any free one";
     [metrics_addr] Core [metrics_addr]
         Text(|d, v| d.metrics.host = Some(v)) "0.0.0.0" "host for Prometheus metrics";
+    [metrics_prefix] Core [metrics_prefix]
+        Text(|d, v| d.metrics_prefix = v)
+        "gnatsd" "first part of the names of metrics of the NATS server";
     [c config] Core []
         Text(|d, v| d.config = v) "" "configuration file";
     [t] Core []

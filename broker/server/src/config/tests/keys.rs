@@ -115,6 +115,11 @@ const KEYS: &[(&str, Shown, &str)] = &[
         |c| c.monitor_base_path.clone(),
         "/a/c",
     ),
+    (
+        "metrics_prefix: nats_2",
+        |c| c.metrics_prefix.clone(),
+        "nats_2",
+    ),
     ("http_base_path: \"/\"", |c| c.monitor_base_path.clone(), ""),
     (
         "max_connections: 0",

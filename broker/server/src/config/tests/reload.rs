@@ -110,6 +110,7 @@ fn changes_that_can_be_taken_over_are_listed() {
             "tls { cert_file: c, key_file: k, handshake_first: \"1s\" }",
             "tls = enabled\nClient TLS handshake first: true\nClient TLS handshake first fallback delay: 1s",
         ),
+        ("", "metrics_prefix: nats", "metrics_prefix = nats"),
         ("port: 7", "port: 7", ""),
         ("port: 7", "port: -1", ""),
     ] {

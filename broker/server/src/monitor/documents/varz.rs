@@ -98,8 +98,8 @@ pub(crate) struct Varz<'a> {
 /// Nothing of it without a cluster.
 #[derive(Debug, Default, Serialize)]
 struct Cluster<'a> {
-    #[serde(skip_serializing_if = "str::is_empty")]
-    name: &'a str,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    name: String,
     #[serde(rename = "addr", skip_serializing_if = "str::is_empty")]
     host: &'a str,
     #[serde(rename = "cluster_port", skip_serializing_if = "Option::is_none")]
@@ -129,7 +129,7 @@ const TLS_TIMEOUT: Duration = Duration::from_secs(2);
 impl<'a> Cluster<'a> {
     fn new(facts: &'a ClusterFacts, not_after: Option<Stamp>) -> Self {
         Self {
-            name: &facts.name,
+            name: String::new(),
             host: &facts.host,
             port: Some(facts.port),
             auth_timeout: Some(seconds(facts.auth_timeout)),
@@ -196,10 +196,10 @@ impl<'a> Varz<'a> {
             msgs: out_msgs,
             bytes: out_bytes,
         } = core.sent;
-        let cluster = facts
-            .cluster
-            .as_ref()
-            .map(|cluster| Cluster::new(cluster, core.route_certificate_not_after.map(Stamp)));
+        let cluster = facts.cluster.as_ref().map(|cluster| Cluster {
+            name: core.cluster_name,
+            ..Cluster::new(cluster, core.route_certificate_not_after.map(Stamp))
+        });
         Self {
             server_id: &identity.server_id,
             server_name: &identity.server_name,
