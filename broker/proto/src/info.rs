@@ -93,6 +93,9 @@ pub struct ConnectOptions {
     pub auth_token: String,
     pub nkey: String,
     pub sig: String,
+    /// The account that the client would like to be in. Accounts follow from users, so that whoever names
+    /// one is refused, as by the reference.
+    pub account: String,
 }
 
 impl std::fmt::Debug for ConnectOptions {
@@ -129,6 +132,7 @@ impl Default for ConnectOptions {
             auth_token: String::new(),
             nkey: String::new(),
             sig: String::new(),
+            account: String::new(),
         }
     }
 }
@@ -155,6 +159,7 @@ struct Given {
     auth_token: Option<String>,
     nkey: Option<String>,
     sig: Option<String>,
+    account: Option<String>,
 }
 
 impl ConnectOptions {
@@ -188,6 +193,7 @@ impl ConnectOptions {
         take(&mut self.auth_token, given.auth_token);
         take(&mut self.nkey, given.nkey);
         take(&mut self.sig, given.sig);
+        take(&mut self.account, given.account);
         Ok(())
     }
 }

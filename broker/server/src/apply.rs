@@ -11,9 +11,11 @@ use broker_core::{
     subscription::Subscription,
 };
 use broker_proto::op::ServerError;
+use certs::reload::PeerRefusal;
 
 use crate::{
     close_reason::CloseReason,
+    drive::peer_refusal,
     settings::Settings,
     shared::is_full,
     worker::{Worker, WorkerHandle},
@@ -32,6 +34,9 @@ impl Worker {
         let new = Arc::clone(&self.exchange.settings);
         if !Arc::ptr_eq(&old.authorization, &new.authorization) {
             self.judge_again();
+        }
+        if old.loaded != new.loaded {
+            self.check_pins();
         }
         if old.config.max_connections != new.config.max_connections {
             self.close_excess();
@@ -87,6 +92,17 @@ impl Worker {
                 sid: &subscription.sid,
             };
             self.report(slot, &error);
+        }
+    }
+
+    /// Clients whose certificate is pinned no more have to go. Others stay, as long as their connection
+    /// does, whatever has become of their certificate.
+    fn check_pins(&mut self) {
+        let settings = Arc::clone(&self.exchange.settings);
+        for (_, connection) in &mut self.exchange.connections {
+            if peer_refusal(connection, &settings) == Some(PeerRefusal::NotPinned) {
+                connection.close(CloseReason::HandshakeFailure);
+            }
         }
     }
 

@@ -14,7 +14,7 @@ use certs::{
     reload::{ClientTls, ReloadError, ServerTls},
     settings::TlsSettings,
 };
-
+use time::OffsetDateTime;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
@@ -161,8 +161,10 @@ pub(crate) fn core_config(config: &Config, tls: &LoadedTls) -> CoreConfig {
 }
 
 fn tls_port(listener: &TlsListener, loaded: Arc<ServerTls>, optional: bool) -> TlsPort {
+    let judge = Arc::clone(&loaded);
     TlsPort {
         handle: Arc::new(move || loaded.current()),
+        admits: Arc::new(move |leaf| judge.admits(leaf, OffsetDateTime::now_utc())),
         timeout: listener.timeout,
         first: listener.handshake_first,
         optional,

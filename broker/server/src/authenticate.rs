@@ -29,6 +29,9 @@ impl Worker {
         let connection = &mut self.exchange.connections[slot];
         let answered_after = connection.accepted.elapsed().unwrap_or_default();
         connection.liveness.estimate(answered_after);
+        if !options.account.is_empty() {
+            return self.turn_down(slot, options);
+        }
         match self.judge(slot, &options) {
             Verdict::Accepted(user) => self.accept(slot, options, user),
             Verdict::Refused => self.turn_down(slot, options),

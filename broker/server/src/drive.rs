@@ -9,12 +9,14 @@ use std::{
 
 use broker_core::liveness::{PingPolicy, Tick};
 use broker_proto::{encode, op::ServerError};
+use certs::reload::PeerRefusal;
 use tracing::{debug, error};
 
 use crate::{
     admission::greet,
     close_reason::CloseReason,
-    connection::{Phase, Role},
+    connection::{Connection, Phase, Role},
+    settings::Settings,
     worker::{READ_BYTES, TAIL_ROOM, Worker},
 };
 
@@ -165,6 +167,10 @@ impl Worker {
                     let settings = Arc::clone(&self.exchange.settings);
                     greet(connection, &settings, &mut self.exchange.pool);
                     connection.flush(now, &mut self.exchange.pool);
+                    if settings.config.tls.as_ref().is_some_and(|tls| tls.optional) {
+                        connection.phase = Phase::Undecided;
+                        return self.advance_phase(slot, cx);
+                    }
                 }
                 self.begin_handshake(slot);
             }
@@ -200,9 +206,9 @@ impl Worker {
                     connection.phase = Phase::Open;
                     return;
                 };
-                if !self.handshakes.admits(tls.rate_limit, now) {
+                if !self.exchange.shared.admits_handshake(tls.rate_limit, now) {
                     let error = Some(ServerError::Throttled);
-                    return self.refuse(slot, error, CloseReason::HandshakeFailure);
+                    return self.refuse(slot, error, CloseReason::MaxConnections);
                 }
                 connection.transport.upgrade((tls.handle)())
             }
@@ -267,6 +273,8 @@ impl Worker {
                     self.exchange.connections[slot].close(CloseReason::ClientClosed);
                     break;
                 }
+                // It was not let in after all.
+                Poll::Ready(Ok(_)) if self.exchange.connections[slot].closing.is_some() => break,
                 Poll::Ready(Ok(read)) => read,
                 Poll::Ready(Err(error)) => {
                     self.read_failed(slot, &error);
@@ -302,10 +310,15 @@ impl Worker {
         connection.flush(now, &mut self.exchange.pool);
     }
 
-    /// TLS is up: time to authenticate counts from now, and who has not been greeted is.
+    /// TLS is up: time to authenticate counts from now, and who has not been greeted is. Whoever resumed
+    /// a session has not been verified again by TLS itself.
     fn opened(&mut self, slot: usize) {
         let settings = Arc::clone(&self.exchange.settings);
         let connection = &mut self.exchange.connections[slot];
+        if let Some(refusal) = peer_refusal(connection, &settings) {
+            error!("{} - TLS handshake error: {refusal}", connection.label());
+            return connection.close(CloseReason::HandshakeFailure);
+        }
         if connection.authenticate_by.is_some() {
             let limit = settings.config.auth_timeout;
             connection.authenticate_by = Some(self.exchange.now + limit);
@@ -322,6 +335,10 @@ impl Worker {
     fn read_failed(&mut self, slot: usize, error: &io::Error) {
         let connection = &mut self.exchange.connections[slot];
         let reason = match connection.phase {
+            // The end without the word that TLS has for it. Nothing is taken for whole that is not.
+            Phase::Open if error.kind() == io::ErrorKind::UnexpectedEof => {
+                CloseReason::ClientClosed
+            }
             Phase::Open | Phase::Undecided => CloseReason::ReadError,
             Phase::Expecting { .. } | Phase::Greeting { .. } | Phase::Handshake { .. } => {
                 error!("{} - TLS handshake error: {error}", connection.label());
@@ -402,4 +419,12 @@ impl Worker {
         self.exchange.touched(slot);
         self.schedule_pass();
     }
+}
+
+/// Why a client may not be here with the certificate that it has shown; `None` if it may, or showed
+/// none.
+pub(crate) fn peer_refusal(connection: &Connection, settings: &Settings) -> Option<PeerRefusal> {
+    connection.client()?;
+    let leaf = connection.transport.peer_certificates().first()?;
+    (settings.config.tls.as_ref()?.admits)(leaf).err()
 }

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-/// Handshakes of one worker in the second under way.
+/// Handshakes of all workers in the second under way.
 #[derive(Debug, Default)]
 pub(crate) struct HandshakeRate {
     second: Option<Instant>,
@@ -10,7 +10,7 @@ pub(crate) struct HandshakeRate {
 }
 
 impl HandshakeRate {
-    /// Whether one more may begin now; `limit` is this worker's share, `None` no limit.
+    /// Whether one more may begin now; `None` is no limit.
     pub(crate) fn admits(&mut self, limit: Option<u32>, now: Instant) -> bool {
         let Some(limit) = limit else { return true };
         let over = |since: Instant| now.saturating_duration_since(since) >= Duration::from_secs(1);

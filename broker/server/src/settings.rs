@@ -15,6 +15,7 @@ use broker_core::{
     session::SubscriptionLimits,
 };
 use broker_proto::info::ServerInfo;
+use certs::reload::PeerRefusal;
 use rustls::{ClientConfig, ServerConfig};
 
 use crate::config::HandshakeFirst;
@@ -99,10 +100,15 @@ pub(crate) type TlsHandle = Arc<dyn Fn() -> Arc<ServerConfig> + Send + Sync>;
 /// The same for connections that we open.
 pub(crate) type TlsClientHandle = Arc<dyn Fn() -> Arc<ClientConfig> + Send + Sync>;
 
+/// Whether a peer with this leaf, in DER, may be here now: a resumed session is not verified again, and
+/// pins change while connections live. Never waits.
+pub(crate) type AdmitPeer = Arc<dyn Fn(&[u8]) -> Result<(), PeerRefusal> + Send + Sync>;
+
 /// TLS on the port of clients.
 #[derive(Clone)]
 pub(crate) struct TlsPort {
     pub(crate) handle: TlsHandle,
+    pub(crate) admits: AdmitPeer,
     /// For the handshake, counted from the accept.
     pub(crate) timeout: Duration,
     pub(crate) first: HandshakeFirst,

@@ -10,6 +10,7 @@ use std::{
             Ordering::{Acquire, Relaxed, Release},
         },
     },
+    time::Instant,
 };
 
 use broker_core::{
@@ -24,6 +25,7 @@ use rustls::crypto::SecureRandom;
 use tokio::sync::Semaphore;
 
 use crate::{
+    handshake_rate::HandshakeRate,
     mailbox::{Mailbox, Parcel},
     route_interest::RouteInterest,
     settings::{CoreConfig, Settings},
@@ -39,9 +41,9 @@ pub(crate) type Request = Box<dyn FnOnce(&WorkerHandle) + Send>;
 
 /// See the module documentation.
 ///
-/// Locks: each account's list, each mailbox's, the current settings, what other servers are to be told
-/// of local interest, and those in each [`Peer`]. All are held for a few lines only, and nobody who
-/// holds one takes another.
+/// Locks: each account's list, each mailbox's, the current settings, the handshakes of this second, what
+/// other servers are to be told of local interest, and those in each [`Peer`]. All are held for a few
+/// lines only, and nobody who holds one takes another.
 pub(crate) struct Shared {
     pub(crate) accounts: Accounts,
     pub(crate) workers: Vec<WorkerPort>,
@@ -56,6 +58,7 @@ pub(crate) struct Shared {
     /// Where clients connect to.
     pub(crate) client_address: SocketAddr,
     current: Mutex<Arc<Settings>>,
+    handshakes: Mutex<HandshakeRate>,
     lame_duck: AtomicBool,
     next_id: AtomicU64,
     connections: AtomicUsize,
@@ -98,6 +101,7 @@ impl Shared {
             identity,
             client_address,
             current: Mutex::new(Arc::new(settings)),
+            handshakes: Mutex::default(),
             lame_duck: AtomicBool::new(false),
             next_id: AtomicU64::new(4),
             connections: AtomicUsize::new(0),
@@ -131,6 +135,16 @@ impl Shared {
         for worker in 0..self.workers.len() {
             let new = Arc::clone(&new);
             self.ask(worker, Box::new(move |handle| handle.apply(new)));
+        }
+    }
+
+    /// Whether one more client may begin a TLS handshake now.
+    pub(crate) fn admits_handshake(&self, limit: Option<u32>, now: Instant) -> bool {
+        // Without a limit there is no reason for workers to meet here.
+        limit.is_none() || {
+            let rate = self.handshakes.lock();
+            rate.unwrap_or_else(PoisonError::into_inner)
+                .admits(limit, now)
         }
     }
 

@@ -1,11 +1,44 @@
 //! Tests that speak bytes to a core on a real port.
+//!
+//! Where the behaviours are tested that core-nats 10.2 to 10.4 number:
+//!
+//! | numbers | module |
+//! | --- | --- |
+//! | 1 to 4, 6 to 8, 14, 18 (no headers), 22 | `protocol`, `arguments` |
+//! | 5, 9 to 11, 15 to 18 | `delivery` |
+//! | 12, 13, 19, 23, 27 | `limits`, `bounds` |
+//! | 20 | `protocol`; bracketed addresses of IPv6 are a matter of `interfaces` |
+//! | 21, 39 | `reload` |
+//! | 24, 25 | `pings` |
+//! | 26 | `closing` (text and no leftovers), `tls` (handshake) |
+//! | 28 | `delivery` |
+//! | 29 | `lame_duck`; signals and exit status: core_process of the tests |
+//! | 30 | `closing` |
+//! | 31, 34, 35, 38 | `auth`, `nkeys` |
+//! | 32, 33 | `permissions` |
+//! | 36 | `tls`, `mapping` |
+//! | 37 | `pins`, `tls_first`; curves are a matter of certs, which offers them |
 
+mod accounts;
+mod arguments;
+mod auth;
+mod bounds;
 mod chaos;
+mod closing;
 mod delivery;
 mod internal;
+mod lame_duck;
 mod limits;
+mod mapping;
+mod nkeys;
+mod permissions;
+mod pings;
+mod pins;
+mod pki;
 mod protocol;
+mod reload;
 mod tls;
+mod tls_first;
 
 use std::{
     io::{ErrorKind, Read, Write},
@@ -18,6 +51,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::{
     launch::{Core, MakeInternal, StatsHandle},
+    monitor::details::{ConnectionFigures, ConnectionQuery, ConnectionState, ServerDetails as _},
     settings::CoreConfig,
 };
 
@@ -27,6 +61,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// A core of its own for one test; stops when dropped.
 struct Server {
     core: Core,
+    config: CoreConfig,
     _stop: DropGuard,
 }
 
@@ -51,10 +86,11 @@ impl Server {
         };
         change(&mut config);
         let token = CancellationToken::new();
-        let mut core = Core::start(config, make_internal, &token).unwrap();
+        let mut core = Core::start(config.clone(), make_internal, &token).unwrap();
         wait(async { core.accepting().await.unwrap() });
         Self {
             core,
+            config,
             _stop: token.drop_guard(),
         }
     }
@@ -63,15 +99,46 @@ impl Server {
         self.core.stats()
     }
 
-    /// A connection that has read `INFO` and said nothing.
-    fn accept(&self) -> Client {
+    /// Puts changed settings in force. Workers take them over before anything that comes to them later.
+    fn reload(&mut self, change: impl FnOnce(&mut CoreConfig)) {
+        change(&mut self.config);
+        self.core.reload(self.config.clone()).unwrap();
+        // Once all have answered, all have taken them over.
+        wait(self.core.details().accounts());
+    }
+
+    /// The connections that have ended, as monitoring shows them.
+    fn closed(&self) -> Vec<ConnectionFigures> {
+        let query = ConnectionQuery {
+            state: ConnectionState::Closed,
+            ..ConnectionQuery::default()
+        };
+        wait(self.core.details().connections(query)).items
+    }
+
+    /// Waits until as many connections have ended, and these were the reasons; sorted.
+    fn expect_reasons(&self, expected: &[&str]) {
+        eventually("closed", || self.closed().len() >= expected.len());
+        let closed = self.closed().into_iter();
+        let mut reasons: Vec<_> = closed.map(|one| one.closed.unwrap().reason).collect();
+        reasons.sort_unstable();
+        assert_eq!(reasons, expected);
+    }
+
+    /// A connection that has read nothing and said nothing.
+    fn dial(&self) -> Client {
         let socket = TcpStream::connect(self.core.address()).unwrap();
         socket.set_read_timeout(Some(PATIENCE)).unwrap();
         socket.set_nodelay(true).unwrap();
-        let mut client = Client {
+        Client {
             socket,
             info: String::new(),
-        };
+        }
+    }
+
+    /// A connection that has read `INFO` and said nothing.
+    fn accept(&self) -> Client {
+        let mut client = self.dial();
         client.info = client.line();
         client
     }
@@ -86,6 +153,13 @@ impl Server {
         self.client_with(
             r#"{"verbose":false,"pedantic":false,"headers":true,"no_responders":true}"#,
         )
+    }
+
+    /// A connection that shows credentials, given as members of a JSON object.
+    fn login(&self, credentials: &str) -> Client {
+        self.client_with(&format!(
+            "{{\"verbose\":false,\"pedantic\":false,{credentials}}}"
+        ))
     }
 
     fn client_with(&self, options: &str) -> Client {
@@ -103,6 +177,9 @@ fn wait<R>(future: impl Future<Output = R>) -> R {
         .unwrap();
     runtime.block_on(async { tokio::time::timeout(PATIENCE, future).await.unwrap() })
 }
+
+/// What whoever is not let in is told.
+const VIOLATION: &str = "-ERR 'Authorization Violation'\r\n";
 
 /// A client that knows bytes only.
 struct Client {
@@ -155,6 +232,12 @@ impl Client {
     fn sync(&mut self) {
         self.send("PING\r\n");
         self.expect("PONG\r\n");
+    }
+
+    /// Is told that it may not be here, and closed.
+    fn expect_violation(&mut self) {
+        self.expect(VIOLATION);
+        self.expect_closed();
     }
 
     /// The server closes without another byte.

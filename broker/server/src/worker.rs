@@ -29,7 +29,6 @@ use tokio::{
 use crate::{
     close_reason::CloseReason,
     exchange::{Exchange, ServiceMessage},
-    handshake_rate::HandshakeRate,
     inspect::{ClosedConnections, Departed},
     internal::{Bus, Internal},
     listener::Newcomer,
@@ -57,7 +56,6 @@ pub(crate) struct Worker {
     pub(crate) closed: ClosedConnections,
     /// By account.
     pub(crate) departed: Vec<Departed>,
-    pub(crate) handshakes: HandshakeRate,
     /// What came with parcels and is for the pump.
     arrived: (Vec<Newcomer>, Vec<Request>),
     /// Of worker 0 in a cluster.
@@ -100,7 +98,6 @@ impl WorkerHandle {
                 read_buffer: vec![0; TAIL_ROOM + READ_BYTES],
                 closed: ClosedConnections::default(),
                 departed: Vec::new(),
-                handshakes: HandshakeRate::default(),
                 arrived: Default::default(),
                 routes: None,
                 this: Weak::clone(this),

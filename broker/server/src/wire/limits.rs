@@ -221,6 +221,7 @@ fn a_stopped_core_sends_what_it_has_and_closes() {
     let Server {
         mut core,
         _stop: stop,
+        ..
     } = server;
     drop(stop);
     for client in &mut clients {

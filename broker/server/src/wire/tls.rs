@@ -1,130 +1,23 @@
 //! TLS after `INFO`, with and without certificates of clients.
 
 use std::{
-    fs,
     io::{ErrorKind, Read, Write},
-    net::{IpAddr, Ipv4Addr, TcpStream},
+    net::TcpStream,
     sync::Arc,
     time::Duration,
 };
 
 use certs::{
-    authority::{Authority, AuthorityParams},
-    key::PrivateKey,
-    leaf::LeafRequest,
     profile::Profile,
     reload::{ClientTls, ServerTls, TlsFiles},
-    settings::TlsSettings,
 };
-use rustls::{ClientConfig, ClientConnection, StreamOwned, pki_types::ServerName};
-use time::OffsetDateTime;
+use rustls::{ClientConnection, StreamOwned};
 
-use super::{PATIENCE, Server, eventually};
-use crate::{config::HandshakeFirst, settings::TlsPort};
-
-fn tls_port(tls: Arc<ServerTls>) -> TlsPort {
-    TlsPort {
-        handle: Arc::new(move || tls.current()),
-        timeout: PATIENCE,
-        first: HandshakeFirst::Never,
-        optional: false,
-        verify: false,
-        rate_limit: None,
-    }
-}
-
-/// An authority and the files of what it issued.
-struct Pki {
-    authority: Authority,
-    dir: tempfile::TempDir,
-}
-
-impl Pki {
-    fn new() -> Self {
-        let now = OffsetDateTime::now_utc();
-        let authority = Authority::generate(&AuthorityParams::default(), now).unwrap();
-        Self {
-            authority,
-            dir: tempfile::tempdir().unwrap(),
-        }
-    }
-
-    fn issue(&self, profile: Profile) -> TlsFiles {
-        let key = PrivateKey::generate().unwrap();
-        let request = LeafRequest {
-            profile,
-            common_name: profile.to_string(),
-            dns_names: Vec::new(),
-            ip_addresses: vec![IpAddr::V4(Ipv4Addr::LOCALHOST)],
-            uris: Vec::new(),
-            lifetime: Duration::from_secs(3600),
-            public_key: key.public_key(),
-        };
-        let issued = self
-            .authority
-            .issue(&request, OffsetDateTime::now_utc())
-            .unwrap();
-        let files = TlsFiles::in_dir(self.dir.path(), profile);
-        fs::write(&files.cert, issued.chain_pem).unwrap();
-        fs::write(&files.key, key.to_pem().as_bytes()).unwrap();
-        fs::write(&files.ca, self.authority.bundle_pem()).unwrap();
-        files
-    }
-
-    fn server(&self, verify: bool) -> (Server, Arc<ServerTls>) {
-        let files = self.issue(Profile::Server);
-        let settings = if verify {
-            files.verifying_server()
-        } else {
-            files.server()
-        };
-        let tls = Arc::new(ServerTls::load(settings).unwrap());
-        let handle = Arc::clone(&tls);
-        let server = Server::with(|config| {
-            config.tls = Some(TlsPort {
-                verify,
-                ..tls_port(handle)
-            });
-        });
-        (server, tls)
-    }
-
-    fn known_client(&self) -> Arc<ClientConfig> {
-        ClientTls::load(self.issue(Profile::Client).client())
-            .unwrap()
-            .current()
-    }
-
-    fn anonymous_client(&self) -> Arc<ClientConfig> {
-        let files = TlsFiles::in_dir(self.dir.path(), Profile::Server);
-        let settings = TlsSettings::trusting(files.ca);
-        ClientTls::load(settings).unwrap().current()
-    }
-}
-
-/// Reads `INFO` in clear, then goes on under TLS.
-fn upgrade(server: &Server, config: Arc<ClientConfig>) -> StreamOwned<ClientConnection, TcpStream> {
-    let client = server.accept();
-    assert!(
-        client.info.contains("\"tls_required\":true"),
-        "{}",
-        client.info
-    );
-    let name = ServerName::from(IpAddr::V4(Ipv4Addr::LOCALHOST));
-    StreamOwned::new(ClientConnection::new(config, name).unwrap(), client.socket)
-}
-
-fn expect(stream: &mut impl Read, text: &str) {
-    let mut got = vec![0; text.len()];
-    stream.read_exact(&mut got).unwrap();
-    assert!(
-        got == text.as_bytes(),
-        "got {:?}",
-        super::shown(&got[..got.len().min(200)])
-    );
-}
-
-const CONNECT: &str = "CONNECT {\"verbose\":false,\"pedantic\":false}\r\n";
+use super::{
+    Server, eventually,
+    pki::{CONNECT, Pki, expect, tls_port, upgrade},
+};
+use crate::settings::TlsPort;
 
 #[test]
 fn clients_with_a_certificate_are_served() {
