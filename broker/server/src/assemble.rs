@@ -19,6 +19,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     config::{ChannelEntry, ClusterPort, Config, StoreKind, StreamingSettings, TlsListener},
+    monitor::https,
     settings::{CoreConfig, RoutePort, RouteTls, TlsPort},
 };
 
@@ -45,7 +46,7 @@ impl LoadedTls {
             routes: routes.map(|tls| load_routes(&tls.settings)).transpose()?,
             monitor: clients
                 .filter(|_| config.monitor_tls)
-                .map(load_monitor)
+                .map(https)
                 .transpose()?,
         })
     }
@@ -93,15 +94,6 @@ impl LoadedTls {
             monitor: keep(self.monitor.as_ref(), fresh.monitor),
         })
     }
-}
-
-fn load_monitor(settings: &TlsSettings) -> Result<Arc<ServerTls>, ReloadError> {
-    let open = TlsSettings {
-        verify: false,
-        pinned_certs: Vec::new(),
-        ..settings.clone()
-    };
-    ServerTls::load(open).map(Arc::new)
 }
 
 /// The old one, which lives on with new settings, where there is still to be one.
