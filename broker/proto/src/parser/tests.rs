@@ -311,3 +311,20 @@ proptest! {
         let _ = feed([input.as_slice()]);
     }
 }
+
+#[test]
+fn the_first_blank_is_found_wherever_it_stands() {
+    for length in 0..40 {
+        for other in [b'!', b'z', 0x7f, 0x80, 0xff] {
+            let mut bytes = vec![other; length];
+            assert_eq!(blank(&bytes), None);
+            for at in 0..length {
+                for found in [0, b'\t', b'\r', b' '] {
+                    bytes[at] = found;
+                    assert_eq!(blank(&bytes), Some(at), "{bytes:?}");
+                    bytes[at] = other;
+                }
+            }
+        }
+    }
+}
