@@ -1,10 +1,11 @@
 # The usual commands. None of them hides anything: each can be typed by hand.
 
-.PHONY: help fuzz wire-differential tools test test-quick demo bench fmt lint deny
+.PHONY: help fuzz wire-differential tools test test-quick demo bench budget fmt lint deny
 
 help:
 	@echo "make demo         the product does its main job on this machine (ONCE=1: end after the table)"
 	@echo "make bench        our broker beside nats-server, about 20 min (BENCH=--quick, BENCH='--only 1:1 --rounds 3', BENCH=--help)"
+	@echo "make budget       instructions that a message costs, against those on record (needs valgrind)"
 	@echo "make test         obtain what is missing, then run everything"
 	@echo "make test-quick   format and unit tests, nothing but cargo"
 	@echo "make lint         format, clippy      make deny   licences, duplicates, advisories"
@@ -17,7 +18,7 @@ tools:
 	tests/tools/obtain
 
 # All there is.
-test: tools lint deny
+test: tools lint deny budget
 	cargo build --workspace
 	cargo test --workspace
 
@@ -35,6 +36,11 @@ bench:
 	tests/tools/obtain nats
 	cargo build --release -p broker-server -p tests-bench --bin stanchion-broker --bin stanchion-bench
 	target/release/stanchion-bench $(BENCH)
+
+# The same in every run on every machine, so that a small loss shows at once.
+budget:
+	cargo build --release -p tests-bench --bin stanchion-budget
+	target/release/stanchion-budget
 
 fmt:
 	cargo fmt --all --check
