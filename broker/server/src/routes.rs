@@ -225,8 +225,12 @@ impl Worker {
         let Some(routes) = &mut self.routes else {
             return;
         };
+        let due = routes.mesh.next_deadline();
         let effects = decide(&mut routes.mesh, now);
-        routes.changed.notify_one();
+        // Not always: whoever keeps the time comes by here as well, and would wake himself for ever.
+        if routes.mesh.next_deadline() != due {
+            routes.changed.notify_one();
+        }
         for effect in effects {
             self.carry_out_effect(effect);
         }
@@ -308,6 +312,8 @@ impl Worker {
         let connection = &mut self.exchange.connections[slot];
         connection.peer.set_headers(headers);
         connection.liveness.established(&pings, 0.0, now);
+        let introduced_after = connection.accepted.elapsed().unwrap_or_default();
+        connection.liveness.estimate(introduced_after);
         connection.authenticate_by = None;
         let label = connection.label();
         let link = connection.link();
