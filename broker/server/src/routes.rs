@@ -314,6 +314,8 @@ impl Worker {
         connection.liveness.established(&pings, 0.0, now);
         let introduced_after = connection.accepted.elapsed().unwrap_or_default();
         connection.liveness.estimate(introduced_after);
+        let introduced_after = connection.accepted.elapsed().unwrap_or_default();
+        connection.liveness.estimate(introduced_after);
         connection.authenticate_by = None;
         let label = connection.label();
         let link = connection.link();

@@ -54,18 +54,23 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    async fn start(program: &Path, ready: &str, dir: &Path, config: &str) -> Self {
-        let name = program.file_name().unwrap().display().to_string();
+    /// `name` tells its files and its output from those of others.
+    pub(crate) async fn start(
+        command: &mut Command,
+        ready: &str,
+        dir: &Path,
+        name: &str,
+        config: &str,
+    ) -> Self {
         let file = dir.join(format!("{name}.conf"));
         std::fs::write(&file, config).unwrap();
         let (port, monitor) = (ports::free(), ports::free());
-        let mut command = Command::new(program);
         command
             .args(["-a", "127.0.0.1", "-p", &port.to_string()])
             .args(["-m", &monitor.to_string(), "-c"])
             .arg(&file);
         let log = dir.join(format!("{name}.log"));
-        let mut process = Process::start(&name, &mut command, &log).unwrap();
+        let mut process = Process::start(name, command, &log).unwrap();
         process.writes(ready, START).await.unwrap();
         Self {
             port,
@@ -76,11 +81,12 @@ impl Server {
 
     /// nats-server and the broker with the same configuration.
     pub(crate) async fn both(dir: &Path, config: &str) -> [Self; 2] {
-        let reference = programs::tool("nats-server").unwrap();
-        let broker = programs::ours("stanchion-broker").unwrap();
+        let mut reference = Command::new(programs::tool("nats-server").unwrap());
+        let mut broker = Command::new(programs::ours("stanchion-broker").unwrap());
+        let ready = ["Server is ready", "Streaming Server is ready"];
         [
-            Self::start(&reference, "Server is ready", dir, config).await,
-            Self::start(&broker, "Streaming Server is ready", dir, config).await,
+            Self::start(&mut reference, ready[0], dir, "nats-server", config).await,
+            Self::start(&mut broker, ready[1], dir, "stanchion-broker", config).await,
         ]
     }
 
