@@ -30,6 +30,9 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// Messages that are under way when a connection is drained.
 const DRAINED: usize = 200;
 
+/// Reconnects and complaints that may wait to be looked at: more than any scenario brings about. Others are not told.
+const NEWS_KEPT: usize = 16;
+
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
     match run().await {
@@ -97,15 +100,15 @@ struct Application {
     flags: Flags,
     client: Client,
     news: Arc<News>,
-    reconnected: Mutex<mpsc::UnboundedReceiver<()>>,
-    complaints: Mutex<mpsc::UnboundedReceiver<String>>,
+    reconnected: Mutex<mpsc::Receiver<()>>,
+    complaints: Mutex<mpsc::Receiver<String>>,
 }
 
 impl Application {
     async fn connect(flags: Flags) -> anyhow::Result<Self> {
         let news = Arc::new(News::default());
-        let (reconnects, reconnected) = mpsc::unbounded_channel();
-        let (errors, complaints) = mpsc::unbounded_channel();
+        let (reconnects, reconnected) = mpsc::channel(NEWS_KEPT);
+        let (errors, complaints) = mpsc::channel(NEWS_KEPT);
         let heard = Arc::clone(&news);
         let options = options(&flags)?.event_callback(move |event| {
             match event {
@@ -113,14 +116,14 @@ impl Application {
                 Event::Connected if heard.connects.fetch_add(1, Ordering::Relaxed) > 0 => {
                     report("reconnected", json!({}));
                     // Nobody listens any more when the program ends.
-                    let _ = reconnects.send(());
+                    let _ = reconnects.try_send(());
                 }
                 Event::Disconnected => {
                     heard.disconnects.fetch_add(1, Ordering::Relaxed);
                 }
                 Event::LameDuckMode => report("lame_duck", json!({})),
                 Event::ServerError(ServerError::Other(text)) => {
-                    let _ = errors.send(text);
+                    let _ = errors.try_send(text);
                 }
                 _ => {}
             }
