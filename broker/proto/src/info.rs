@@ -3,7 +3,9 @@
 use std::io::Write;
 
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
+use serde_json::Value;
+
+use crate::json;
 
 /// `INFO` as sent to clients. Fields that are false or empty are left out, except for the few that
 /// the reference always sends.
@@ -96,6 +98,8 @@ pub struct ConnectOptions {
     /// The account that the client would like to be in. Accounts follow from users, so that whoever names
     /// one is refused, as by the reference.
     pub account: String,
+    /// That account is to be made. Refused likewise.
+    pub new_account: bool,
 }
 
 impl std::fmt::Debug for ConnectOptions {
@@ -133,6 +137,7 @@ impl Default for ConnectOptions {
             nkey: String::new(),
             sig: String::new(),
             account: String::new(),
+            new_account: false,
         }
     }
 }
@@ -160,6 +165,7 @@ struct Given {
     nkey: Option<String>,
     sig: Option<String>,
     account: Option<String>,
+    new_account: Option<bool>,
 }
 
 impl ConnectOptions {
@@ -169,11 +175,20 @@ impl ConnectOptions {
     /// # Errors
     /// Not an object, or a value of the wrong type; nothing was taken over.
     pub fn update(&mut self, json: &[u8]) -> Result<(), BadConnect> {
-        let object: Map<String, Value> = serde_json::from_slice(json).map_err(|_| BadConnect)?;
-        let lowered = object
+        let members = json::members(json).ok_or(BadConnect)?;
+        // One by one, because a value of the wrong type counts even where a later one replaces it.
+        let given = members
             .into_iter()
-            .map(|(key, value)| (key.to_ascii_lowercase(), value));
-        let given = Given::deserialize(Value::Object(lowered.collect())).map_err(|_| BadConnect)?;
+            .map(|member| Given::deserialize(Value::Object([member].into_iter().collect())))
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(|_| BadConnect)?;
+        for given in given {
+            self.take_over(given);
+        }
+        Ok(())
+    }
+
+    fn take_over(&mut self, given: Given) {
         fn take<T>(to: &mut T, from: Option<T>) {
             if let Some(value) = from {
                 *to = value;
@@ -194,7 +209,7 @@ impl ConnectOptions {
         take(&mut self.nkey, given.nkey);
         take(&mut self.sig, given.sig);
         take(&mut self.account, given.account);
-        Ok(())
+        take(&mut self.new_account, given.new_account);
     }
 }
 
@@ -239,14 +254,25 @@ mod tests {
     }
 
     #[test]
+    fn connect_takes_null_for_nothing_and_the_last_of_several() {
+        let mut options = ConnectOptions::default();
+        options.update(b"null").unwrap();
+        assert_eq!(options, ConnectOptions::default());
+        options
+            .update(br#"{"Name":"a","lang":"x","name":"b","NAME":null,"LANG":"y"}"#)
+            .unwrap();
+        assert_eq!((&*options.name, &*options.lang), ("b", "y"));
+    }
+
+    #[test]
     fn connect_refuses_what_is_not_an_object_of_the_right_types() {
         for bad in [
             "",
-            "null",
             "[]",
             "{",
             r#"{"verbose":"yes"}"#,
             r#"{"protocol":1.5}"#,
+            r#"{"verbose":"yes","verbose":true}"#,
         ] {
             assert_eq!(
                 ConnectOptions::default().update(bad.as_bytes()),

@@ -5,6 +5,7 @@ pub mod conf;
 pub mod encode;
 pub mod headers;
 pub mod info;
+mod json;
 pub mod op;
 pub mod parser;
 pub mod quote;

@@ -29,7 +29,7 @@ impl Worker {
         let connection = &mut self.exchange.connections[slot];
         let answered_after = connection.accepted.elapsed().unwrap_or_default();
         connection.liveness.estimate(answered_after);
-        if !options.account.is_empty() {
+        if !options.account.is_empty() || options.new_account {
             return self.turn_down(slot, options);
         }
         match self.judge(slot, &options) {
