@@ -95,7 +95,8 @@ pub struct Authorization {
 
 impl Authorization {
     /// Somebody must authenticate; without that, credentials are not even looked at.
-    fn is_configured(&self) -> bool {
+    #[must_use]
+    pub fn is_configured(&self) -> bool {
         !self.users.is_empty() || !self.nkeys.is_empty() || self.single.is_some()
     }
 

@@ -157,11 +157,19 @@ impl Session {
     /// # Errors
     /// Not told to the client: the connection is closed.
     pub fn read_connect(&self, json: &[u8]) -> Result<ConnectOptions, BadConnect> {
-        let mut options = ConnectOptions::default();
-        if self.is_connected() {
-            options.verbose = self.verbose;
-            options.pedantic = self.pedantic;
-            options.echo = self.echo;
+        let mut options = ConnectOptions {
+            verbose: self.verbose,
+            pedantic: self.pedantic,
+            echo: self.echo,
+            headers: self.headers,
+            no_responders: self.no_responders,
+            protocol: i64::from(self.async_info),
+            ..ConnectOptions::default()
+        };
+        if let Some(client) = self.client() {
+            options.name.clone_from(&client.name);
+            options.lang.clone_from(&client.lang);
+            options.version.clone_from(&client.version);
         }
         options.update(json)?;
         Ok(options)
@@ -209,7 +217,8 @@ impl Session {
 
     /// What a client says about itself counts whether or not it is let in.
     pub fn introduced(&mut self, options: ConnectOptions) {
-        let claim = Claim::of(&options);
+        let before = self.client.take().and_then(|client| client.claim);
+        let claim = Claim::of(&options).or(before);
         let ConnectOptions {
             name,
             lang,

@@ -144,6 +144,22 @@ fn a_second_connect_keeps_what_it_does_not_mention_and_ends_subscriptions() {
 }
 
 #[test]
+fn a_second_connect_keeps_headers_protocol_and_description() {
+    let world = world();
+    let mut session = world.session();
+    let first = r#"{"headers":true,"no_responders":true,"protocol":1,"name":"n","user":"u"}"#;
+    world.connect(&mut session, first).unwrap();
+    world.connect(&mut session, r#"{"lang":"go"}"#).unwrap();
+    assert!(session.headers && session.no_responders && session.async_info);
+    let client = session.client().unwrap();
+    assert_eq!((&*client.name, &*client.lang), ("n", "go"));
+    assert_eq!(client.claim, Some(Claim::Name("u".into())));
+    let refused = world.connect(&mut session, r#"{"headers":false}"#);
+    let error = ConnectError::NoRespondersWithoutHeaders;
+    assert_eq!(refused.unwrap_err(), error);
+}
+
+#[test]
 fn subscriptions_do_not_follow_into_another_account() {
     let world = world();
     let mut session = world.session();
