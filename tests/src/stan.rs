@@ -67,6 +67,8 @@ pub struct Options {
     pub client_id: String,
     /// Authority, certificate and key; read again for every connection.
     pub tls: Option<TlsFiles>,
+    /// User and password.
+    pub login: Option<(String, String)>,
     /// How long a publish waits for its acknowledgement.
     pub ack_wait: Duration,
     /// How long a request is repeated while nobody listens, and waits for its answer.
@@ -85,6 +87,7 @@ impl Options {
             cluster_id: cluster_id.to_owned(),
             client_id: client_id.to_owned(),
             tls: None,
+            login: None,
             ack_wait: Duration::from_secs(30),
             request_wait: Duration::from_secs(15),
             window: 16_384,
@@ -96,6 +99,13 @@ impl Options {
     #[must_use]
     pub fn tls(mut self, files: TlsFiles) -> Self {
         self.tls = Some(files);
+        self
+    }
+
+    /// Shows a password.
+    #[must_use]
+    pub fn login(mut self, user: &str, password: &str) -> Self {
+        self.login = Some((user.to_owned(), password.to_owned()));
         self
     }
 
@@ -299,6 +309,9 @@ async fn dial(
             counter.fetch_add(u64::from(connected), Ordering::Relaxed);
             std::future::ready(())
         });
+    if let Some((user, password)) = &options.login {
+        dial = dial.user_and_password(user.clone(), password.clone());
+    }
     if let Some(files) = &options.tls {
         dial = dial
             .require_tls(true)

@@ -166,3 +166,26 @@ fn control_characters_pass_from_client_to_client_and_end_no_line() {
     publisher.send("PUB a\rb c d 0\r\n\r\n");
     publisher.expect_closed();
 }
+
+#[test]
+fn headers_steer_nothing() {
+    let server = Server::start();
+    let (mut subscriber, mut publisher) = (server.modern_client(), server.modern_client());
+    subscriber.send("SUB > 1\r\n");
+    subscriber.sync();
+    for header in [
+        "Nats-Trace-Dest: spy",
+        "traceparent: 00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+        "Nats-Request-Info: {\"acc\":\"$SYS\"}",
+        "Nats-Schedule-Target: spy",
+        "Status: 503",
+    ] {
+        let block = format!("NATS/1.0\r\n{header}\r\n\r\n");
+        let (size, total) = (block.len(), block.len() + 2);
+        publisher.send(&format!("HPUB a {size} {total}\r\n{block}hi\r\n"));
+        publisher.sync();
+        // As it was published, and to nobody else.
+        subscriber.expect(&format!("HMSG a 1 {size} {total}\r\n{block}hi\r\n"));
+        subscriber.sync();
+    }
+}
