@@ -20,7 +20,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     config::{ChannelEntry, ClusterPort, Config, StoreKind, StreamingSettings, TlsListener},
     monitor::https,
-    settings::{CoreConfig, RoutePort, RouteTls, TlsPort},
+    settings::{CoreConfig, FailureReports, RoutePort, RouteTls, TlsPort},
 };
 
 /// TLS of all ports, as loaded.
@@ -144,10 +144,13 @@ pub(crate) fn core_config(config: &Config, tls: &LoadedTls) -> CoreConfig {
             .as_ref()
             .zip(tls.clients.clone())
             .map(|(listener, loaded)| tls_port(listener, loaded, client.allow_non_tls)),
-        cluster: config
-            .cluster
-            .as_ref()
-            .map(|port| route_port(port, tls.routes.clone())),
+        cluster: config.cluster.as_ref().map(|port| RoutePort {
+            reports: FailureReports {
+                connecting: client.connect_error_reports,
+                reconnecting: client.reconnect_error_reports,
+            },
+            ..route_port(port, tls.routes.clone())
+        }),
         ..CoreConfig::default()
     }
 }
@@ -178,6 +181,7 @@ fn route_port(port: &ClusterPort, tls: Option<(Arc<ServerTls>, Arc<ClientTls>)>)
         }),
         write_deadline: port.write_deadline,
         settings: port.settings.clone(),
+        reports: FailureReports::default(),
     }
 }
 

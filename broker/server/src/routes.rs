@@ -241,9 +241,19 @@ impl Worker {
             MeshEffect::Dial { target, url, avoid } => {
                 dial::begin(self.handle(), target, url, avoid);
             }
-            MeshEffect::Unreachable { url, attempt } => {
+            MeshEffect::Unreachable {
+                url,
+                attempt,
+                again,
+            } => {
+                let port = self.exchange.settings.config.cluster.as_ref();
+                let is_reported = port.is_some_and(|port| port.reports.include(attempt, again));
                 let (host, port) = (url.host, url.port);
-                error!("Error trying to connect to route (attempt {attempt}): {host}:{port}");
+                if is_reported {
+                    error!("Error trying to connect to route (attempt {attempt}): {host}:{port}");
+                } else {
+                    debug!("Error trying to connect to route (attempt {attempt}): {host}:{port}");
+                }
             }
             MeshEffect::Connect { route, connect } => self.tell(route, &connect.to_line()),
             MeshEffect::Send { route, info } => self.tell(route, &info.to_line()),
@@ -312,8 +322,6 @@ impl Worker {
         let connection = &mut self.exchange.connections[slot];
         connection.peer.set_headers(headers);
         connection.liveness.established(&pings, 0.0, now);
-        let introduced_after = connection.accepted.elapsed().unwrap_or_default();
-        connection.liveness.estimate(introduced_after);
         let introduced_after = connection.accepted.elapsed().unwrap_or_default();
         connection.liveness.estimate(introduced_after);
         connection.authenticate_by = None;

@@ -142,6 +142,38 @@ pub(crate) struct RoutePort {
     /// Within which a flush must come to an end.
     pub(crate) write_deadline: Duration,
     pub(crate) settings: ClusterSettings,
+    pub(crate) reports: FailureReports,
+}
+
+/// Of failed attempts to reach another server in a row, every how manieth is logged besides the first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct FailureReports {
+    /// As long as it has never been reached.
+    pub(crate) connecting: u32,
+    /// Once it has.
+    pub(crate) reconnecting: u32,
+}
+
+impl Default for FailureReports {
+    /// Those of nats-server.
+    fn default() -> Self {
+        Self {
+            connecting: 3600,
+            reconnecting: 1,
+        }
+    }
+}
+
+impl FailureReports {
+    /// Whether an attempt, counted from 1, is logged.
+    pub(crate) fn include(self, attempt: u32, again: bool) -> bool {
+        let every = if again {
+            self.reconnecting
+        } else {
+            self.connecting
+        };
+        attempt == 1 || attempt.is_multiple_of(every)
+    }
 }
 
 impl fmt::Debug for RoutePort {
@@ -260,5 +292,26 @@ impl fmt::Debug for Settings {
         f.debug_struct("Settings")
             .field("config", &self.config)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_failure_is_reported_and_then_every_so_manieth() {
+        let reports = FailureReports {
+            connecting: 3,
+            reconnecting: 1,
+        };
+        let reported = |again| (1..=7).filter(move |attempt| reports.include(*attempt, again));
+        assert_eq!(reported(false).collect::<Vec<_>>(), [1, 3, 6]);
+        assert_eq!(reported(true).count(), 7);
+        let never = FailureReports {
+            connecting: 0,
+            ..reports
+        };
+        assert!(never.include(1, false) && !never.include(2, false));
     }
 }

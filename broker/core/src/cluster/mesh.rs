@@ -50,8 +50,13 @@ pub enum MeshEffect {
         url: RouteUrl,
         avoid: Vec<SocketAddr>,
     },
-    /// An attempt failed that operators should read of. `attempt` counts from 1.
-    Unreachable { url: RouteUrl, attempt: u32 },
+    /// An attempt failed, of which operators may want to read. `attempt` counts from 1; `again`: the
+    /// server had been connected before.
+    Unreachable {
+        url: RouteUrl,
+        attempt: u32,
+        again: bool,
+    },
     /// Write `CONNECT`.
     Connect {
         route: RouteId,

@@ -16,8 +16,6 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// Added to each pause, so that two servers which dial each other and close each other's connection as
 /// a duplicate do not go on like that.
 const MAX_JITTER_MS: u64 = 100;
-/// Failures before the first success are told once an hour at one a second.
-const REPORT_EVERY: u32 = 3600;
 /// Attempts for a server that was only heard of but did answer once: about eight minutes. The
 /// reference makes one, and a mesh then stays torn after any cut between two such servers.
 const LOST_ATTEMPTS: u32 = 20;
@@ -105,13 +103,11 @@ impl Mesh {
             return;
         };
         target.attempts = target.attempts.saturating_add(1);
-        let attempt = target.attempts;
-        if target.was_connected || attempt == 1 || attempt.is_multiple_of(REPORT_EVERY) {
-            self.effects.push(MeshEffect::Unreachable {
-                url: target.url.clone(),
-                attempt,
-            });
-        }
+        self.effects.push(MeshEffect::Unreachable {
+            url: target.url.clone(),
+            attempt: target.attempts,
+            again: target.was_connected,
+        });
         self.try_again(now, id);
     }
 
