@@ -145,7 +145,8 @@ mod tests {
                 stream.flush().await
             };
             let (read, flushed) = tokio::join!(late, flushed);
-            (read.unwrap(), flushed.unwrap());
+            read.unwrap();
+            flushed.unwrap();
         }
     }
 }
