@@ -19,21 +19,59 @@ use crate::{
     subscription::{Subscription, Target},
 };
 
-/// What a client told about itself, for monitoring.
+/// What a client told about itself, for monitoring. Its texts are in one piece of memory, because there
+/// are many clients.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ClientDescription {
-    pub name: String,
-    pub lang: String,
-    pub version: String,
+    /// Name, language and version, one behind the other.
+    text: Box<str>,
+    lang_at: u32,
+    version_at: u32,
     /// Who it says it is, whether that was found to be true or not.
     pub claim: Option<Claim>,
+}
+
+impl ClientDescription {
+    /// The texts are bounded by the length of a line.
+    fn of(options: &ConnectOptions) -> Self {
+        let ConnectOptions {
+            name,
+            lang,
+            version,
+            ..
+        } = options;
+        Self {
+            text: [name.as_str(), lang, version].concat().into(),
+            lang_at: name.len() as u32,
+            version_at: (name.len() + lang.len()) as u32,
+            claim: Claim::of(options),
+        }
+    }
+
+    /// As it calls itself; empty as a rule.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.text[..self.lang_at as usize]
+    }
+
+    /// Language of its library.
+    #[must_use]
+    pub fn lang(&self) -> &str {
+        &self.text[self.lang_at as usize..self.version_at as usize]
+    }
+
+    /// Of its library.
+    #[must_use]
+    pub fn version(&self) -> &str {
+        &self.text[self.version_at as usize..]
+    }
 }
 
 /// Credentials in the form in which they may be shown.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Claim {
     /// User name or public nkey.
-    Name(String),
+    Name(Box<str>),
     /// A token is itself the secret.
     Token,
 }
@@ -49,7 +87,7 @@ impl Claim {
         } = options;
         let name = [nkey, user].into_iter().find(|one| !one.is_empty());
         match name {
-            Some(name) => Some(Self::Name(name.clone())),
+            Some(name) => Some(Self::Name(name.as_str().into())),
             None => (!auth_token.is_empty()).then_some(Self::Token),
         }
     }
@@ -167,9 +205,9 @@ impl Session {
             ..ConnectOptions::default()
         };
         if let Some(client) = self.client() {
-            options.name.clone_from(&client.name);
-            options.lang.clone_from(&client.lang);
-            options.version.clone_from(&client.version);
+            client.name().clone_into(&mut options.name);
+            client.lang().clone_into(&mut options.lang);
+            client.version().clone_into(&mut options.version);
         }
         options.update(json)?;
         Ok(options)
@@ -184,7 +222,7 @@ impl Session {
     /// The connection must be closed after [`ConnectError::reply`].
     pub fn connect(
         &mut self,
-        options: ConnectOptions,
+        options: &ConnectOptions,
         headers: bool,
         user: Arc<User>,
         account: Arc<Account>,
@@ -216,21 +254,11 @@ impl Session {
     }
 
     /// What a client says about itself counts whether or not it is let in.
-    pub fn introduced(&mut self, options: ConnectOptions) {
+    pub fn introduced(&mut self, options: &ConnectOptions) {
         let before = self.client.take().and_then(|client| client.claim);
-        let claim = Claim::of(&options).or(before);
-        let ConnectOptions {
-            name,
-            lang,
-            version,
-            ..
-        } = options;
-        self.client = Some(Box::new(ClientDescription {
-            name,
-            lang,
-            version,
-            claim,
-        }));
+        let mut described = ClientDescription::of(options);
+        described.claim = described.claim.or(before);
+        self.client = Some(Box::new(described));
     }
 
     /// The user as a reload leaves it, in the same account. Returns the subscriptions it has no right

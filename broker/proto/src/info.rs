@@ -188,6 +188,19 @@ impl ConnectOptions {
         Ok(())
     }
 
+    /// Says who the client is, or proves it.
+    #[must_use]
+    pub fn shows_credentials(&self) -> bool {
+        let shown = [
+            &self.user,
+            &self.pass,
+            &self.auth_token,
+            &self.nkey,
+            &self.sig,
+        ];
+        shown.into_iter().any(|one| !one.is_empty())
+    }
+
     fn take_over(&mut self, given: Given) {
         fn take<T>(to: &mut T, from: Option<T>) {
             if let Some(value) = from {

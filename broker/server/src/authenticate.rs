@@ -30,11 +30,22 @@ impl Worker {
         let answered_after = connection.accepted.elapsed().unwrap_or_default();
         connection.liveness.estimate(answered_after);
         if !options.account.is_empty() || options.new_account {
-            return self.turn_down(slot, options);
+            return self.turn_down(slot, &options);
+        }
+        let present = self.session(slot).user().cloned();
+        if self.session(slot).is_connected()
+            && !options.shows_credentials()
+            && let Some(present) = present
+        {
+            // Secrets are not kept, so that the user itself stands for what was shown before.
+            return match self.exchange.settings.authorization.find_again(&present) {
+                Standing::Stays(user) => self.accept(slot, &options, user),
+                _ => self.turn_down(slot, &options),
+            };
         }
         match self.judge(slot, &options) {
-            Verdict::Accepted(user) => self.accept(slot, options, user),
-            Verdict::Refused => self.turn_down(slot, options),
+            Verdict::Accepted(user) => self.accept(slot, &options, user),
+            Verdict::Refused => self.turn_down(slot, &options),
             Verdict::Slow(check) => self.judge_slowly(slot, options, check),
         }
     }
@@ -73,11 +84,11 @@ impl Worker {
             let judged = tokio::task::spawn_blocking(move || check.run()).await;
             // A check that fails to end is no reason to let anybody in.
             let user = judged.ok().flatten();
-            handle.with(|worker| worker.judged(slot, id, options, user));
+            handle.with(|worker| worker.judged(slot, id, &options, user));
         });
     }
 
-    fn judged(&mut self, slot: usize, id: u64, options: ConnectOptions, user: Option<Arc<User>>) {
+    fn judged(&mut self, slot: usize, id: u64, options: &ConnectOptions, user: Option<Arc<User>>) {
         let connection = self.exchange.connections.get_mut(slot);
         let Some(connection) = connection.filter(|one| one.peer.id == id) else {
             return;
@@ -98,7 +109,7 @@ impl Worker {
         }
     }
 
-    fn accept(&mut self, slot: usize, options: ConnectOptions, user: Arc<User>) {
+    fn accept(&mut self, slot: usize, options: &ConnectOptions, user: Arc<User>) {
         let now = self.exchange.now;
         let settings = Arc::clone(&self.exchange.settings);
         let account = self.exchange.shared.account_of(&user);
@@ -138,7 +149,7 @@ impl Worker {
     }
 
     /// The credentials are not right.
-    fn turn_down(&mut self, slot: usize, options: ConnectOptions) {
+    fn turn_down(&mut self, slot: usize, options: &ConnectOptions) {
         self.log_refusal(slot, &options.user);
         self.session(slot).introduced(options);
         self.violation(slot);

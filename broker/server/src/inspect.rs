@@ -172,13 +172,13 @@ impl Worker {
             sent,
             stalls: connection.traffic.stalls,
             subscription_count: session.map_or(0, |session| session.subscription_count() as u64),
-            name: client.name,
-            lang: client.lang,
-            version: client.version,
+            name: client.name().to_owned(),
+            lang: client.lang().to_owned(),
+            version: client.version().to_owned(),
             tls: tls_figures(connection, first),
             authorized_user: match user {
                 Some(user) if matches!(user.kind(), UserKind::Named | UserKind::Nkey) => {
-                    Some(Claim::Name(user.name().to_owned()))
+                    Some(Claim::Name(user.name().into()))
                 }
                 _ => client.claim,
             },

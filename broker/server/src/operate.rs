@@ -149,6 +149,8 @@ impl Worker {
             let settings = &self.exchange.settings;
             let mut info = settings.info(connection.peer.id, connection.address, &nonce);
             info.connect_info = true;
+            // Whoever is here needs no invitation any more.
+            info.auth_required = settings.authorization.is_configured();
             info.remote_account = account.name.to_string();
             info.acc_is_sys = Arc::ptr_eq(&account, self.exchange.shared.accounts.system());
             self.reply(slot, &info.to_line());
@@ -238,7 +240,8 @@ impl Worker {
         }
     }
 
-    /// Tells a publisher on its own inbox that its request reached nobody.
+    /// Tells a publisher on its own inbox that its request reached nobody. That counts towards no
+    /// `UNSUB` maximum, as with the reference.
     fn answer_no_responders(&mut self, slot: usize, subject: &[u8], reply: &[u8]) {
         let connection = &mut self.exchange.connections[slot];
         let id = connection.peer.id;
@@ -249,19 +252,12 @@ impl Worker {
             .into_iter()
             .find(|one| one.connection() == Some(id) && one.may_receive(reply));
         let Some(own) = own else { return };
-        let granted = own.allowance.claim(1);
-        if granted.messages == 1 {
-            let prefix = encode::delivery_prefix(reply, &own.sid);
-            let connection = &mut self.exchange.connections[slot];
-            let mut writer = connection.output.writer(&mut self.exchange.pool);
-            encode::no_responders(&prefix, subject, &mut writer);
-            self.exchange.touched(slot);
-            self.schedule_pass();
-        }
-        if granted.exhausted {
-            self.exchange.exhausted.push(own);
-            self.exchange.end_exhausted(&account);
-        }
+        let prefix = encode::delivery_prefix(reply, &own.sid);
+        let connection = &mut self.exchange.connections[slot];
+        let mut writer = connection.output.writer(&mut self.exchange.pool);
+        encode::no_responders(&prefix, subject, &mut writer);
+        self.exchange.touched(slot);
+        self.schedule_pass();
     }
 
     /// Subscriptions in a client's account that got their last message from it.

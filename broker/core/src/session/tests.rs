@@ -46,7 +46,7 @@ impl World {
     ) -> Result<Vec<Arc<Subscription>>, ConnectError> {
         let options = session.read_connect(json.as_bytes()).unwrap();
         let user = Arc::clone(&self.anonymous);
-        session.connect(options, true, user, Arc::clone(self.accounts.global()))
+        session.connect(&options, true, user, Arc::clone(self.accounts.global()))
     }
 }
 
@@ -125,7 +125,7 @@ fn headers_take_both_sides() {
     let json = br#"{"headers":true,"no_responders":true}"#;
     let options = session.read_connect(json).unwrap();
     let account = Arc::clone(world.accounts.global());
-    let refused = session.connect(options, false, Arc::clone(&world.anonymous), account);
+    let refused = session.connect(&options, false, Arc::clone(&world.anonymous), account);
     let error = ConnectError::NoRespondersWithoutHeaders;
     assert_eq!(refused.unwrap_err(), error);
 }
@@ -152,7 +152,7 @@ fn a_second_connect_keeps_headers_protocol_and_description() {
     world.connect(&mut session, r#"{"lang":"go"}"#).unwrap();
     assert!(session.headers && session.no_responders && session.async_info);
     let client = session.client().unwrap();
-    assert_eq!((&*client.name, &*client.lang), ("n", "go"));
+    assert_eq!((client.name(), client.lang()), ("n", "go"));
     assert_eq!(client.claim, Some(Claim::Name("u".into())));
     let refused = world.connect(&mut session, r#"{"headers":false}"#);
     let error = ConnectError::NoRespondersWithoutHeaders;
@@ -166,7 +166,7 @@ fn subscriptions_do_not_follow_into_another_account() {
     subscribe(&mut session, "a", "1");
     let options = session.read_connect(b"{}").unwrap();
     let other = world.accounts.declare("A");
-    let ended = session.connect(options, true, Arc::clone(&world.anonymous), other);
+    let ended = session.connect(&options, true, Arc::clone(&world.anonymous), other);
     assert_eq!(ended.unwrap().len(), 1);
     assert_eq!(&*session.account().name, "A");
 }

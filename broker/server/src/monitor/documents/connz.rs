@@ -120,7 +120,7 @@ impl ConnectionFigures {
     /// User as it may be shown.
     fn shown_user(&self) -> Option<&str> {
         self.authorized_user.as_ref().map(|user| match user {
-            Claim::Name(name) => name.as_str(),
+            Claim::Name(name) => name,
             Claim::Token => REDACTED,
         })
     }
@@ -151,7 +151,7 @@ impl ConnzQuery {
             total = items.len() as u64;
         }
         if let Some(user) = self.user.as_deref() {
-            items.retain(|one| one.authorized_user == Some(Claim::Name(user.to_owned())));
+            items.retain(|one| one.authorized_user == Some(Claim::Name(user.into())));
         }
         if let Some(cid) = self.cid {
             items.retain(|one| one.cid == cid);

@@ -89,7 +89,7 @@ fn full() -> ConnectionFigures {
                 certificate_sha256: [0xf1; 32],
             }],
         }),
-        authorized_user: Some(Claim::Name("ann".to_owned())),
+        authorized_user: Some(Claim::Name("ann".into())),
         account: Some("A".to_owned()),
         subscriptions: vec![
             subscription(4, "2", "foo.>", None),
