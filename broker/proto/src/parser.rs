@@ -11,7 +11,10 @@
 
 use memchr::memchr;
 
-use crate::op::{ClientOp, ParseError, Publication};
+use crate::{
+    json,
+    op::{ClientOp, ParseError, Publication},
+};
 
 /// What a client may send.
 #[derive(Clone, Copy, Debug)]
@@ -173,7 +176,7 @@ fn general<'a>(input: &'a [u8], limits: &Limits) -> Result<Step<'a>, ParseError>
     };
     let wants_separator = matches!(
         verb,
-        Verb::Pub | Verb::Hpub | Verb::Sub | Verb::Unsub | Verb::Info | Verb::Err
+        Verb::Pub | Verb::Hpub | Verb::Sub | Verb::Unsub | Verb::Err
     );
     let Some((arguments, line_end)) =
         arguments(input, verb_len, wants_separator, limits.max_control_line)?
@@ -199,7 +202,11 @@ fn general<'a>(input: &'a [u8], limits: &Limits) -> Result<Step<'a>, ParseError>
         Verb::Connect => ClientOp::Connect(arguments),
         Verb::Ping => ClientOp::Ping,
         Verb::Pong => ClientOp::Pong,
-        Verb::Info | Verb::Ok => ClientOp::Ignored,
+        // What it says means nothing here, but it has to be said properly.
+        Verb::Info => json::members(arguments)
+            .map(|_| ClientOp::Ignored)
+            .ok_or(ParseError::Arguments)?,
+        Verb::Ok => ClientOp::Ignored,
         Verb::Err => ClientOp::Error(arguments),
     };
     Ok(Step::Taken {

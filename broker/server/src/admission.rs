@@ -103,6 +103,8 @@ impl Worker {
         let reason = connection.closing.unwrap_or(CloseReason::ClientClosed);
         connection.peer.depart();
         connection.output.clear(&mut self.exchange.pool);
+        // Whoever sees the end finds what was published before it on its way.
+        self.exchange.hand_over();
         connection.transport.close();
         match &mut connection.role {
             Role::Client(session) => {

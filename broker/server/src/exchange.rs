@@ -302,11 +302,7 @@ impl Exchange {
     /// Writes out what this pass produced: what other workers get, then connections of this worker. In
     /// this order whoever sees an answer of this worker finds the messages before it on their way.
     pub(crate) fn flush(&mut self) {
-        for worker in 0..self.outbound.len() {
-            if worker != self.worker {
-                self.send(worker);
-            }
-        }
+        self.hand_over();
         while let Some(slot) = self.dirty.pop() {
             if let Some(connection) = self.connections.get_mut(slot)
                 && connection.dirty
@@ -316,6 +312,15 @@ impl Exchange {
                 if !connection.blocked {
                     connection.flush(self.now, &mut self.pool);
                 }
+            }
+        }
+    }
+
+    /// Gives the other workers what this pass has for them so far.
+    pub(crate) fn hand_over(&mut self) {
+        for worker in 0..self.outbound.len() {
+            if worker != self.worker {
+                self.send(worker);
             }
         }
     }

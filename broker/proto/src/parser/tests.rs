@@ -328,3 +328,21 @@ fn the_first_blank_is_found_wherever_it_stands() {
         }
     }
 }
+
+#[test]
+fn info_of_a_client_is_ignored_if_it_is_json() {
+    for (line, ignored) in [
+        ("INFO {}\r\n", true),
+        ("info {\"a\":[1]}\r\n", true),
+        ("INFO null\r\n", true),
+        ("INFO {\r\n", false),
+        ("INFO x\r\n", false),
+        ("INFO\r\n", false),
+        ("INFOx\r\n", false),
+    ] {
+        match parse(line.as_bytes(), &LIMITS) {
+            Ok(Step::Taken { op, .. }) => assert!(ignored && op == ClientOp::Ignored, "{line}"),
+            other => assert!(!ignored && other == Err(ParseError::Arguments), "{line}"),
+        }
+    }
+}
