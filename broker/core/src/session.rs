@@ -15,7 +15,11 @@ use broker_proto::{
 
 use crate::{
     account::Account,
-    auth::{responses::ResponsePermits, user::User, verdicts::PublishVerdicts},
+    auth::{
+        responses::ResponsePermits,
+        user::{User, UserKind},
+        verdicts::PublishVerdicts,
+    },
     subscription::{Subscription, Target},
 };
 
@@ -235,7 +239,7 @@ impl Session {
             return Err(ConnectError::NoRespondersWithoutHeaders);
         }
         let moves = !Arc::ptr_eq(&account, &self.account);
-        let ended = if self.is_connected() || moves {
+        let ended = if self.has_begun() || moves {
             self.close()
         } else {
             Vec::new()
@@ -416,10 +420,17 @@ impl Session {
             .collect()
     }
 
+    /// `CONNECT` was accepted, or its sender was taken for a user without one: to the reference that is
+    /// the same.
+    fn has_begun(&self) -> bool {
+        let named = |user: &Arc<User>| user.kind() != UserKind::Anonymous;
+        self.is_connected() || self.user.as_ref().is_some_and(named)
+    }
+
     /// `PING` came. Returns whether it is the first since `CONNECT`, after which clients that take an
     /// `INFO` at any time get one.
     pub fn pinged(&mut self) -> bool {
-        self.is_connected() && !std::mem::replace(&mut self.ponged, true)
+        self.has_begun() && !std::mem::replace(&mut self.ponged, true)
     }
 
     /// A `PING` was answered since `CONNECT`, so that an `INFO` may come at any time to those who take

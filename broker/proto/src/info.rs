@@ -100,6 +100,8 @@ pub struct ConnectOptions {
     pub account: String,
     /// That account is to be made. Refused likewise.
     pub new_account: bool,
+    /// Something was said, be it nothing, about who the client is.
+    pub shows_credentials: bool,
 }
 
 impl std::fmt::Debug for ConnectOptions {
@@ -138,6 +140,7 @@ impl Default for ConnectOptions {
             sig: String::new(),
             account: String::new(),
             new_account: false,
+            shows_credentials: false,
         }
     }
 }
@@ -188,25 +191,20 @@ impl ConnectOptions {
         Ok(())
     }
 
-    /// Says who the client is, or proves it.
-    #[must_use]
-    pub fn shows_credentials(&self) -> bool {
-        let shown = [
-            &self.user,
-            &self.pass,
-            &self.auth_token,
-            &self.nkey,
-            &self.sig,
-        ];
-        shown.into_iter().any(|one| !one.is_empty())
-    }
-
     fn take_over(&mut self, given: Given) {
         fn take<T>(to: &mut T, from: Option<T>) {
             if let Some(value) = from {
                 *to = value;
             }
         }
+        let shown = [
+            &given.user,
+            &given.pass,
+            &given.auth_token,
+            &given.nkey,
+            &given.sig,
+        ];
+        self.shows_credentials |= shown.into_iter().any(Option::is_some);
         take(&mut self.verbose, given.verbose);
         take(&mut self.pedantic, given.pedantic);
         take(&mut self.echo, given.echo);

@@ -34,7 +34,7 @@ impl Worker {
         }
         let present = self.session(slot).user().cloned();
         if self.session(slot).is_connected()
-            && !options.shows_credentials()
+            && !options.shows_credentials
             && let Some(present) = present
         {
             // Secrets are not kept, so that the user itself stands for what was shown before.
