@@ -232,7 +232,7 @@ fn repeated_and_strange_handshakes_leave_a_connection_as_it_was() {
         client.send(&format!(
             "INFO {{}}\r\nINFO {{\"max_payload\":1}}\r\n{connect}{connect}"
         ));
-        client.send("INFO \r\n+OK\r\nPONG\r\n");
+        client.send("INFO null\r\n+OK\r\nPONG\r\n");
     }
     client.send("SUB a 1\r\nPUB a 2\r\nhi\r\n");
     client.expect("MSG a 1 2\r\nhi\r\n");
