@@ -34,7 +34,8 @@ demo:
 # Rates, processor time, memory and latency as ratios to nats-server; needs a machine that does nothing else.
 bench:
 	tests/tools/obtain nats
-	cargo build --release -p broker-server -p tests-bench --bin stanchion-broker --bin stanchion-bench
+	cargo build --profile dist -p broker-server
+	cargo build --release -p tests-bench --bin stanchion-bench
 	target/release/stanchion-bench $(BENCH)
 
 # The same in every run on every machine, so that a small loss shows at once.

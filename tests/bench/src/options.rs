@@ -17,8 +17,8 @@ const QUICK_PASS: Duration = Duration::from_millis(300);
 #[derive(Debug, Parser)]
 #[command(name = "stanchion-bench", version)]
 pub(crate) struct Options {
-    /// Our broker, a release build
-    #[arg(long, default_value = "target/release/stanchion-broker")]
+    /// Our broker, as users get it
+    #[arg(long, default_value = "target/dist/stanchion-broker")]
     pub(crate) broker: PathBuf,
     /// The server to compare with
     #[arg(long, default_value = "target/tools/bin/nats-server")]
