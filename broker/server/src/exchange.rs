@@ -442,7 +442,26 @@ impl Exchange {
         }
     }
 
-    fn deliver_here<M: Message>(&mut self, peer: &Peer, prefix: &[u8], messages: &[M]) {
+    /// Writes messages for a connection, wherever it lives. `write` says what one looks like there.
+    fn send_to<M: Message>(
+        &mut self,
+        peer: &Arc<Peer>,
+        messages: &[M],
+        write: impl Fn(&M, &mut Output, &mut ChunkPool),
+    ) {
+        if peer.worker == self.worker {
+            self.send_here(peer, messages, write);
+        } else {
+            self.send_elsewhere(peer, messages, write);
+        }
+    }
+
+    fn send_here<M: Message>(
+        &mut self,
+        peer: &Peer,
+        messages: &[M],
+        write: impl Fn(&M, &mut Output, &mut ChunkPool),
+    ) {
         let now = self.now;
         let receiver = self.connections.get_mut(peer.slot);
         let Some(connection) =
@@ -450,11 +469,10 @@ impl Exchange {
         else {
             return;
         };
-        let headers = peer.headers();
         let mut body_bytes = 0;
         for message in messages {
             body_bytes += message.body_bytes();
-            message.write(prefix, headers, &mut connection.output, &mut self.pool);
+            write(message, &mut connection.output, &mut self.pool);
         }
         if peer.notes_replies() {
             let session = connection.session();
@@ -466,66 +484,23 @@ impl Exchange {
         self.touched(peer.slot);
     }
 
-    fn deliver_elsewhere<M: Message>(&mut self, peer: &Arc<Peer>, prefix: &[u8], messages: &[M]) {
-        let (headers, notes_replies) = (peer.headers(), peer.notes_replies());
+    fn send_elsewhere<M: Message>(
+        &mut self,
+        peer: &Arc<Peer>,
+        messages: &[M],
+        write: impl Fn(&M, &mut Output, &mut ChunkPool),
+    ) {
+        let notes_replies = peer.notes_replies();
         let outgoing = self.outbound[peer.worker]
             .outputs
             .entry(peer.id)
             .or_insert_with(|| Outgoing::new(peer));
         for message in messages {
             outgoing.payload_bytes += message.body_bytes();
-            message.write(prefix, headers, &mut outgoing.output, &mut self.pool);
+            write(message, &mut outgoing.output, &mut self.pool);
             if notes_replies && !message.reply().is_empty() {
                 outgoing.replies.push(message.reply().into());
             }
-        }
-        outgoing.messages += messages.len();
-        let waiting = peer.waiting_bytes() + outgoing.output.pending();
-        if waiting > SOFT_LIMIT {
-            note_congested(&mut self.congested, peer);
-        }
-    }
-
-    fn forward_here<M: Message>(
-        &mut self,
-        route: &RouteDelivery,
-        messages: &[M],
-        queues: &[&[u8]],
-    ) {
-        let peer = &route.peer;
-        let receiver = self.connections.get_mut(peer.slot);
-        let Some(connection) =
-            receiver.filter(|one| one.peer.id == peer.id && one.closing.is_none())
-        else {
-            return;
-        };
-        let headers = peer.headers();
-        let mut body_bytes = 0;
-        for message in messages {
-            body_bytes += message.body_bytes();
-            let output = &mut connection.output;
-            message.write_routed(&route.prefix, queues, headers, output, &mut self.pool);
-        }
-        self.count_out(peer.slot, messages.len(), body_bytes);
-        self.touched(peer.slot);
-    }
-
-    fn forward_elsewhere<M: Message>(
-        &mut self,
-        route: &RouteDelivery,
-        messages: &[M],
-        queues: &[&[u8]],
-    ) {
-        let peer = &route.peer;
-        let headers = peer.headers();
-        let outgoing = self.outbound[peer.worker]
-            .outputs
-            .entry(peer.id)
-            .or_insert_with(|| Outgoing::new(peer));
-        for message in messages {
-            outgoing.payload_bytes += message.body_bytes();
-            let output = &mut outgoing.output;
-            message.write_routed(&route.prefix, queues, headers, output, &mut self.pool);
         }
         outgoing.messages += messages.len();
         if peer.waiting_bytes() + outgoing.output.pending() > SOFT_LIMIT {
@@ -573,11 +548,11 @@ impl<M: Message> Outlet<M> for Exchange {
     fn deliver(&mut self, delivery: &Delivery, messages: &[M]) {
         match &delivery.subscription.target {
             Target::Internal(handler) => self.deliver_inside(*handler, messages),
-            Target::Connection(peer) if peer.worker == self.worker => {
-                self.deliver_here(peer, &delivery.prefix, messages);
-            }
             Target::Connection(peer) => {
-                self.deliver_elsewhere(peer, &delivery.prefix, messages);
+                let headers = peer.headers();
+                self.send_to(peer, messages, |message, output, pool| {
+                    message.write(&delivery.prefix, headers, output, pool);
+                });
             }
             Target::Route { .. } => unreachable!("other servers stand in a list of their own"),
         }
@@ -587,11 +562,10 @@ impl<M: Message> Outlet<M> for Exchange {
         self.forwarded.msgs += messages.len() as u64;
         let bytes = messages.iter().map(Message::body_bytes);
         self.forwarded.bytes += bytes.sum::<usize>() as u64;
-        if route.peer.worker == self.worker {
-            self.forward_here(route, messages, queues);
-        } else {
-            self.forward_elsewhere(route, messages, queues);
-        }
+        let headers = route.peer.headers();
+        self.send_to(&route.peer, messages, |message, output, pool| {
+            message.write_routed(&route.prefix, queues, headers, output, pool);
+        });
     }
 
     fn exhausted(&mut self, subscription: &Arc<Subscription>) {
