@@ -72,6 +72,24 @@ impl Worker {
     }
 
     fn judge_slowly(&mut self, slot: usize, options: ConnectOptions, check: SlowCheck) {
+        self.check_slowly(slot, check, move |worker, user| {
+            // A reload meanwhile may have taken the user away.
+            let authorization = &worker.exchange.settings.authorization;
+            match user.map(|user| authorization.find_again(&user)) {
+                Some(Standing::Stays(user)) => worker.accept(slot, &options, user),
+                _ => worker.turn_down(slot, &options),
+            }
+        });
+    }
+
+    /// Has a password checked on another thread, decides by the outcome, and goes on with what came
+    /// meanwhile. `decide` is not called if the connection ends before.
+    pub(crate) fn check_slowly(
+        &mut self,
+        slot: usize,
+        check: SlowCheck,
+        decide: impl FnOnce(&mut Self, Option<Arc<User>>) + 'static,
+    ) {
         let connection = &mut self.exchange.connections[slot];
         connection.being_judged = true;
         let id = connection.peer.id;
@@ -84,29 +102,24 @@ impl Worker {
             let judged = tokio::task::spawn_blocking(move || check.run()).await;
             // A check that fails to end is no reason to let anybody in.
             let user = judged.ok().flatten();
-            handle.with(|worker| worker.judged(slot, id, &options, user));
+            handle.with(|worker| {
+                if worker.is_judged(slot, id) {
+                    decide(worker, user);
+                    worker.operate_on_tail(slot);
+                }
+            });
         });
     }
 
-    fn judged(&mut self, slot: usize, id: u64, options: &ConnectOptions, user: Option<Arc<User>>) {
+    /// Whether the connection is still there to hear what became of it.
+    fn is_judged(&mut self, slot: usize, id: u64) -> bool {
         let connection = self.exchange.connections.get_mut(slot);
         let Some(connection) = connection.filter(|one| one.peer.id == id) else {
-            return;
+            return false;
         };
         connection.being_judged = false;
         connection.wake();
-        if connection.closing.is_some() {
-            return;
-        }
-        // A reload meanwhile may have taken the user away.
-        let authorization = &self.exchange.settings.authorization;
-        match user.map(|user| authorization.find_again(&user)) {
-            Some(Standing::Stays(user)) => {
-                self.accept(slot, options, user);
-                self.operate_on_tail(slot);
-            }
-            _ => self.turn_down(slot, options),
-        }
+        connection.closing.is_none()
     }
 
     fn accept(&mut self, slot: usize, options: &ConnectOptions, user: Arc<User>) {
@@ -155,7 +168,7 @@ impl Worker {
         self.violation(slot);
     }
 
-    fn log_refusal(&self, slot: usize, user: &str) {
+    pub(crate) fn log_refusal(&self, slot: usize, user: &str) {
         let label = self.exchange.connections[slot].label();
         if user.is_empty() {
             error!("{label} - authentication error");
@@ -163,6 +176,11 @@ impl Worker {
             error!("{label} - authentication error - User {user:?}");
         }
     }
+}
+
+/// Until the other end has shown who it is, nothing but a `CONNECT` may begin.
+pub(crate) fn may_authenticate(input: &[u8]) -> bool {
+    matches!(input.first(), None | Some(b'C' | b'c'))
 }
 
 /// What a client's certificate says, in the form that the rules want.

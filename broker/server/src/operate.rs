@@ -17,7 +17,7 @@ use broker_proto::{
 use smallvec::SmallVec;
 use tracing::error;
 
-use crate::{close_reason::CloseReason, worker::Worker};
+use crate::{authenticate::may_authenticate, close_reason::CloseReason, worker::Worker};
 
 /// Messages with one subject that follow each other directly.
 type Run<'a> = SmallVec<[Publication<'a>; MAX_RUN]>;
@@ -317,11 +317,6 @@ impl Worker {
             _ => {}
         }
     }
-}
-
-/// Until a client has shown who it is, nothing but a `CONNECT` may begin.
-fn may_authenticate(input: &[u8]) -> bool {
-    matches!(input.first(), None | Some(b'C' | b'c'))
 }
 
 /// Nobody may publish to these: replies of gateways and groups of JetStream.

@@ -3,14 +3,10 @@
 use std::sync::Arc;
 
 use broker_core::{
-    account::Account,
-    auth::user::{SlowCheck, Verdict},
-    cluster::mesh::RouteId,
-    router::route_arrived,
+    account::Account, auth::user::Verdict, cluster::mesh::RouteId, router::route_arrived,
 };
 use broker_proto::{
     encode,
-    op::ServerError,
     parser::Limits,
     quote::Quoted,
     route::{RouteConnect, RouteInfo, RouteMessage, RouteOp, Step, parse},
@@ -19,7 +15,7 @@ use broker_proto::{
 use tracing::error;
 
 use super::Routes;
-use crate::{close_reason::CloseReason, worker::Worker};
+use crate::{authenticate::may_authenticate, close_reason::CloseReason, worker::Worker};
 
 /// Largest message taken from a peer, which has limits of its own for its clients.
 const MAX_MESSAGE_BYTES: usize = i32::MAX as usize;
@@ -38,9 +34,8 @@ impl Worker {
             if connection.closing.is_some() || connection.being_judged {
                 break;
             }
-            if !connection.link().is_connected && !may_introduce(&input[at..]) {
-                let error = Some(ServerError::AuthorizationViolation);
-                self.refuse(slot, error, CloseReason::AuthenticationFailure);
+            if !connection.link().is_connected && !may_authenticate(&input[at..]) {
+                self.violation(slot);
                 break;
             }
             match parse(&input[at..], &limits) {
@@ -120,41 +115,12 @@ impl Worker {
         match verdict {
             Verdict::Accepted(_) => self.introduce(slot, &connect),
             Verdict::Refused => self.refuse_peer(slot),
-            Verdict::Slow(check) => self.judge_peer_slowly(slot, connect, check),
-        }
-    }
-
-    fn judge_peer_slowly(&mut self, slot: usize, connect: RouteConnect, check: SlowCheck) {
-        let connection = &mut self.exchange.connections[slot];
-        connection.being_judged = true;
-        let id = connection.peer.id;
-        let handle = self.handle();
-        let turns = Arc::clone(&self.exchange.shared.slow_checks);
-        tokio::task::spawn_local(async move {
-            let Ok(_turn) = turns.acquire().await else {
-                return;
-            };
-            let judged = tokio::task::spawn_blocking(move || check.run()).await;
-            let accepted = judged.is_ok_and(|user| user.is_some());
-            handle.with(|worker| worker.peer_judged(slot, id, &connect, accepted));
-        });
-    }
-
-    fn peer_judged(&mut self, slot: usize, id: u64, connect: &RouteConnect, accepted: bool) {
-        let connection = self.exchange.connections.get_mut(slot);
-        let Some(connection) = connection.filter(|one| one.peer.id == id) else {
-            return;
-        };
-        connection.being_judged = false;
-        connection.wake();
-        if connection.closing.is_some() {
-            return;
-        }
-        if accepted {
-            self.introduce(slot, connect);
-            self.operate_on_tail(slot);
-        } else {
-            self.refuse_peer(slot);
+            Verdict::Slow(check) => {
+                self.check_slowly(slot, check, move |worker, user| match user {
+                    Some(_) => worker.introduce(slot, &connect),
+                    None => worker.refuse_peer(slot),
+                })
+            }
         }
     }
 
@@ -167,10 +133,8 @@ impl Worker {
     }
 
     fn refuse_peer(&mut self, slot: usize) {
-        let label = self.exchange.connections[slot].label();
-        error!("{label} - authentication error");
-        let error = Some(ServerError::AuthorizationViolation);
-        self.refuse(slot, error, CloseReason::AuthenticationFailure);
+        self.log_refusal(slot, "");
+        self.violation(slot);
     }
 
     /// `weight` 0: there is none any more.
@@ -243,9 +207,4 @@ impl Worker {
         accounts.insert(name.into(), Arc::clone(&found));
         Some(found)
     }
-}
-
-/// Until a peer has shown who it is, nothing but a `CONNECT` may begin.
-fn may_introduce(input: &[u8]) -> bool {
-    matches!(input.first(), None | Some(b'C' | b'c'))
 }
