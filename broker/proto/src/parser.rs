@@ -29,12 +29,25 @@ pub struct Limits {
 
 /// What the start of the input holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Step<'a> {
+pub enum Step<Op> {
     /// An operation, and how many bytes it took.
-    Taken { op: ClientOp<'a>, consumed: usize },
+    Taken { op: Op, consumed: usize },
     /// More must arrive. `needed` is the length of the whole operation once it is known (a body is
     /// under way), else 0.
     Incomplete { needed: usize },
+}
+
+impl<Op> Step<Op> {
+    /// The same with something made of the operation.
+    pub(crate) fn map<To>(self, make: impl FnOnce(Op) -> To) -> Step<To> {
+        match self {
+            Self::Taken { op, consumed } => Step::Taken {
+                op: make(op),
+                consumed,
+            },
+            Self::Incomplete { needed } => Step::Incomplete { needed },
+        }
+    }
 }
 
 /// Most digits of a size; ten could overflow what the reference keeps it in.
@@ -71,7 +84,7 @@ const VERBS: [(&[u8], Verb); 10] = [
 ///
 /// # Errors
 /// The connection must be closed; [`ParseError::reply`] says what to tell the client first.
-pub fn parse<'a>(input: &'a [u8], limits: &Limits) -> Result<Step<'a>, ParseError> {
+pub fn parse<'a>(input: &'a [u8], limits: &Limits) -> Result<Step<ClientOp<'a>>, ParseError> {
     if let Some((publication, consumed)) = canonical_publish(input, limits) {
         return Ok(Step::Taken {
             op: ClientOp::Publish(publication),
@@ -170,7 +183,7 @@ fn size_end(input: &[u8], start: usize) -> Option<(usize, usize)> {
     None
 }
 
-fn general<'a>(input: &'a [u8], limits: &Limits) -> Result<Step<'a>, ParseError> {
+fn general<'a>(input: &'a [u8], limits: &Limits) -> Result<Step<ClientOp<'a>>, ParseError> {
     let Some((verb, verb_len)) = verb(input, &VERBS)? else {
         return Ok(Step::Incomplete { needed: 0 });
     };
@@ -186,16 +199,7 @@ fn general<'a>(input: &'a [u8], limits: &Limits) -> Result<Step<'a>, ParseError>
     let op = match verb {
         Verb::Pub | Verb::Hpub => {
             let line = PublishLine::read(arguments, verb == Verb::Hpub, limits)?;
-            return Ok(match line.with_body(input, line_end)? {
-                Body::Whole {
-                    publication,
-                    consumed,
-                } => Step::Taken {
-                    op: ClientOp::Publish(publication),
-                    consumed,
-                },
-                Body::Incomplete { needed } => Step::Incomplete { needed },
-            });
+            return Ok(line.with_body(input, line_end)?.map(ClientOp::Publish));
         }
         Verb::Sub => subscribe(arguments)?,
         Verb::Unsub => unsubscribe(arguments)?,
@@ -342,16 +346,6 @@ pub(crate) struct PublishLine<'a> {
     canonical: bool,
 }
 
-/// What became of a line that announced a message.
-pub(crate) enum Body<'a> {
-    Whole {
-        publication: Publication<'a>,
-        consumed: usize,
-    },
-    /// `needed` counts from the start of the line.
-    Incomplete { needed: usize },
-}
-
 impl<'a> PublishLine<'a> {
     fn read(line: &'a [u8], with_headers: bool, limits: &Limits) -> Result<Self, ParseError> {
         let none = &line[..0];
@@ -417,7 +411,7 @@ impl<'a> PublishLine<'a> {
         &self,
         input: &'a [u8],
         line_end: usize,
-    ) -> Result<Body<'a>, ParseError> {
+    ) -> Result<Step<Publication<'a>>, ParseError> {
         let body_end = line_end + self.body_bytes as usize;
         let end = body_end + 2;
         let trailer = &input[body_end.min(input.len())..end.min(input.len())];
@@ -425,7 +419,7 @@ impl<'a> PublishLine<'a> {
             return Err(ParseError::UnknownOperation);
         }
         if trailer.len() < 2 {
-            return Ok(Body::Incomplete { needed: end });
+            return Ok(Step::Incomplete { needed: end });
         }
         let ends_crlf = input[..line_end].ends_with(b"\r\n");
         // The rest of the line and its CR LF: argument lengths, the blanks between them, two.
@@ -446,8 +440,8 @@ impl<'a> PublishLine<'a> {
             header_digits: self.header_size.len() as u8,
             size_digits: self.size.len() as u8,
         };
-        Ok(Body::Whole {
-            publication,
+        Ok(Step::Taken {
+            op: publication,
             consumed: end,
         })
     }

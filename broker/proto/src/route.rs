@@ -11,7 +11,7 @@ mod parse;
 use smallvec::SmallVec;
 
 pub use handshake::{BadHandshake, RouteConnect, RouteInfo, SubjectPermission};
-pub use parse::{CONTROL_LINE_FACTOR, Step, parse};
+pub use parse::{CONTROL_LINE_FACTOR, parse};
 
 use crate::op::Publication;
 

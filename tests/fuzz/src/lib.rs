@@ -4,6 +4,7 @@
 mod client_parser;
 mod configuration;
 mod connect_json;
+mod cut;
 mod permissions;
 mod route_parser;
 mod streaming;

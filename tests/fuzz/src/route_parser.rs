@@ -1,10 +1,11 @@
 //! Input of a peer that arrives in two parts gives the operations of the whole, and the same error after them.
 
 use broker_proto::{
-    op::ParseError,
     parser::Limits,
-    route::{RouteConnect, RouteInfo, RouteOp, Step, parse},
+    route::{RouteConnect, RouteInfo, RouteOp, parse},
 };
+
+use crate::cut::same_in_two_parts;
 
 /// The first byte chooses the limits, the second where the input is cut.
 pub(crate) fn run(input: &[u8]) {
@@ -16,49 +17,12 @@ pub(crate) fn run(input: &[u8]) {
         max_payload: if choice & 2 == 0 { 1 << 20 } else { 12 },
         headers: true,
     };
-    let (mut ops, mut taken) = (Vec::new(), 0);
-    let whole = read(input, &limits, &mut ops, &mut taken);
-
-    let cut = usize::from(*cut).min(input.len());
-    let (mut parts, mut taken_in_parts) = (Vec::new(), 0);
-    let mut end = read(&input[..cut], &limits, &mut parts, &mut taken_in_parts);
-    if end.is_ok() {
-        end = read(input, &limits, &mut parts, &mut taken_in_parts);
-    }
-    assert_eq!((parts, end), (ops, whole), "cut at {cut}");
-    assert_eq!(taken_in_parts, taken, "cut at {cut}");
-}
-
-/// Reads on from `taken` until more must arrive or nothing more can be read.
-fn read<'a>(
-    input: &'a [u8],
-    limits: &Limits,
-    ops: &mut Vec<RouteOp<'a>>,
-    taken: &mut usize,
-) -> Result<(), ParseError> {
-    loop {
-        let rest = &input[*taken..];
-        match parse(rest, limits)? {
-            Step::Taken { op, consumed } => {
-                assert!(
-                    (1..=rest.len()).contains(&consumed),
-                    "{consumed} of {}",
-                    rest.len()
-                );
-                check(&op, limits);
-                ops.push(op);
-                *taken += consumed;
-            }
-            Step::Incomplete { needed } => {
-                assert!(
-                    needed == 0 || needed > rest.len(),
-                    "{needed} beyond {}",
-                    rest.len()
-                );
-                return Ok(());
-            }
-        }
-    }
+    same_in_two_parts(
+        input,
+        *cut,
+        |input| parse(input, &limits),
+        |op| check(op, &limits),
+    );
 }
 
 /// What everybody who gets an operation relies on.

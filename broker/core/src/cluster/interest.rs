@@ -241,8 +241,8 @@ mod tests {
     use std::collections::{BTreeMap, BTreeSet};
 
     use broker_proto::{
-        parser::Limits,
-        route::{RouteOp, Step, parse},
+        parser::{Limits, Step},
+        route::{RouteOp, parse},
     };
     use proptest::prelude::*;
 

@@ -5,20 +5,11 @@ use smallvec::SmallVec;
 use super::{RouteMessage, RouteOp};
 use crate::{
     op::ParseError,
-    parser::{self, Body, Limits, PublishLine},
+    parser::{self, Limits, PublishLine, Step},
 };
 
 /// How much longer a peer's lines may be than those of clients: they list queue groups.
 pub const CONTROL_LINE_FACTOR: usize = 16;
-
-/// What the start of the input holds.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Step<'a> {
-    /// An operation, and how many bytes it took.
-    Taken { op: RouteOp<'a>, consumed: usize },
-    /// More must arrive. `needed` is the length of the whole operation once it is known, else 0.
-    Incomplete { needed: usize },
-}
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Verb {
@@ -52,7 +43,7 @@ const VERBS: [(&[u8], Verb); 10] = [
 ///
 /// # Errors
 /// The route must be closed.
-pub fn parse<'a>(input: &'a [u8], limits: &Limits) -> Result<Step<'a>, ParseError> {
+pub fn parse<'a>(input: &'a [u8], limits: &Limits) -> Result<Step<RouteOp<'a>>, ParseError> {
     let limits = Limits {
         max_control_line: limits.max_control_line.saturating_mul(CONTROL_LINE_FACTOR),
         ..*limits
@@ -82,7 +73,7 @@ fn canonical_message<'a>(input: &'a [u8], limits: &Limits) -> Option<(RouteMessa
     Some((message, consumed))
 }
 
-fn general<'a>(input: &'a [u8], limits: &Limits) -> Result<Step<'a>, ParseError> {
+fn general<'a>(input: &'a [u8], limits: &Limits) -> Result<Step<RouteOp<'a>>, ParseError> {
     let Some((verb, verb_len)) = parser::verb(input, &VERBS)? else {
         return Ok(Step::Incomplete { needed: 0 });
     };
@@ -179,20 +170,14 @@ impl<'a> MessageLine<'a> {
         })
     }
 
-    fn with_body(self, input: &'a [u8], line_end: usize) -> Result<Step<'a>, ParseError> {
-        Ok(match self.publication.with_body(input, line_end)? {
-            Body::Incomplete { needed } => Step::Incomplete { needed },
-            Body::Whole {
+    fn with_body(self, input: &'a [u8], line_end: usize) -> Result<Step<RouteOp<'a>>, ParseError> {
+        let body = self.publication.with_body(input, line_end)?;
+        Ok(body.map(|publication| {
+            RouteOp::Message(RouteMessage {
+                account: self.account,
+                queue_groups: self.queue_groups,
                 publication,
-                consumed,
-            } => Step::Taken {
-                op: RouteOp::Message(RouteMessage {
-                    account: self.account,
-                    queue_groups: self.queue_groups,
-                    publication,
-                }),
-                consumed,
-            },
-        })
+            })
+        }))
     }
 }

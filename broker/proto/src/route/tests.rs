@@ -1,7 +1,10 @@
 use proptest::prelude::*;
 
 use super::{encode::MessagePrefix, *};
-use crate::{op::ParseError, parser::Limits};
+use crate::{
+    op::ParseError,
+    parser::{Limits, Step},
+};
 
 const LIMITS: Limits = Limits {
     max_control_line: 64,
@@ -367,7 +370,7 @@ proptest! {
         line.extend_from_slice(format!("{}\r\n", body.len()).as_bytes());
         line.extend_from_slice(&body);
         line.extend_from_slice(b"\r\n");
-        let Ok(crate::parser::Step::Taken { op: crate::op::ClientOp::Publish(published), .. }) =
+        let Ok(Step::Taken { op: crate::op::ClientOp::Publish(published), .. }) =
             crate::parser::parse(&line, &limits) else { panic!("a publication") };
         let mut out = Vec::new();
         encode::interest(&account, &subject, None, &mut out);

@@ -7,9 +7,9 @@ use broker_core::{
 };
 use broker_proto::{
     encode,
-    parser::Limits,
+    parser::{Limits, Step},
     quote::Quoted,
-    route::{RouteConnect, RouteInfo, RouteMessage, RouteOp, Step, parse},
+    route::{RouteConnect, RouteInfo, RouteMessage, RouteOp, parse},
     subject,
 };
 use tracing::error;
