@@ -48,7 +48,6 @@ impl Worker {
         let connection = &self.exchange.connections[slot];
         let idle = connection.closing.is_some() || connection.being_judged;
         if !idle && !self.is_paused(slot, now, cx) {
-            self.take_parcels();
             self.read_on(slot, cx);
         }
         if self.has_ended(slot) {
@@ -282,6 +281,7 @@ impl Worker {
                 }
             };
             self.work_done += 1;
+            self.take_parcels();
             self.take_in(slot, &mut buffer, start, read);
             let connection = &mut self.exchange.connections[slot];
             connection.congested.append(&mut self.exchange.congested);

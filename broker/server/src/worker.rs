@@ -254,8 +254,9 @@ impl Worker {
         std::mem::take(&mut self.arrived)
     }
 
-    /// What other workers have sent. Taken before a connection is read as well: what was delivered
-    /// before somebody was answered elsewhere must not come after what is read now.
+    /// What other workers have sent. Also taken between a read and what it asks for: whoever wrote after
+    /// somebody was answered elsewhere must get what was delivered before that first. Taken before the
+    /// read it could still come in between.
     pub(crate) fn take_parcels(&mut self) {
         if !self.mailbox().is_filled() {
             return;
