@@ -105,7 +105,9 @@ impl Worker {
         connection.output.clear(&mut self.exchange.pool);
         // Whoever sees the end finds what was published before it on its way.
         self.exchange.hand_over();
-        connection.transport.close();
+        connection
+            .transport
+            .close(reason == CloseReason::ClientClosed);
         match &mut connection.role {
             Role::Client(session) => {
                 debug!(

@@ -305,9 +305,15 @@ impl Worker {
             debug!("{} - TLS handshake complete", connection.label());
             self.opened(slot);
         }
-        // The rest of a handshake message, and whatever had to wait for the handshake.
         let connection = &mut self.exchange.connections[slot];
-        connection.flush(now, &mut self.exchange.pool);
+        if matches!(connection.phase, Phase::Open) {
+            // Whatever had to wait for the handshake, together with what is read now.
+            self.exchange.touched(slot);
+            self.schedule_pass();
+        } else {
+            // The rest of a handshake message.
+            connection.flush(now, &mut self.exchange.pool);
+        }
     }
 
     /// TLS is up: time to authenticate counts from now, and who has not been greeted is. Whoever resumed

@@ -2,12 +2,13 @@
 
 use std::{
     io,
-    net::{SocketAddr, TcpStream},
+    net::{SocketAddr, TcpListener, TcpStream},
     sync::Arc,
     time::Duration,
 };
 
-use tokio::net::TcpListener;
+use rustix::net::{SocketFlags, acceptfrom_with, sockopt::set_tcp_nodelay};
+use tokio::io::{Interest, unix::AsyncFd};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 
@@ -37,13 +38,13 @@ pub(crate) enum Origin {
 
 /// Runs until the token is cancelled; the socket is closed then.
 pub(crate) async fn accept(
-    listener: std::net::TcpListener,
+    listener: TcpListener,
     routes: bool,
     worker: &WorkerHandle,
     shared: &Arc<Shared>,
     token: &CancellationToken,
 ) {
-    let listener = match TcpListener::from_std(listener) {
+    let listener = match watched(listener) {
         Ok(listener) => listener,
         Err(error) => return error!("unable to wait for connections: {error}"),
     };
@@ -51,7 +52,7 @@ pub(crate) async fn accept(
     let mut turn = 0;
     loop {
         let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
+            accepted = listener.async_io(Interest::READABLE, accept_one) => accepted,
             () = token.cancelled() => return,
         };
         let (socket, address) = match accepted {
@@ -60,15 +61,6 @@ pub(crate) async fn accept(
             Err(error) => {
                 warn!("unable to accept: {error}");
                 tokio::time::sleep(RETRY).await;
-                continue;
-            }
-        };
-        // Out of this runtime: the connection may belong to another worker.
-        let socket = socket.set_nodelay(true).and_then(|()| socket.into_std());
-        let socket = match socket {
-            Ok(socket) => socket,
-            Err(error) => {
-                warn!("{address} - unable to serve: {error}");
                 continue;
             }
         };
@@ -89,6 +81,25 @@ pub(crate) async fn accept(
         worker.assign(turn, newcomer);
         turn = (turn + 1) % workers;
     }
+}
+
+#[expect(
+    deprecated,
+    reason = "sound for a socket of the standard library, whose descriptor never changes"
+)]
+fn watched(listener: TcpListener) -> io::Result<AsyncFd<TcpListener>> {
+    // What is accepted inherits it.
+    set_tcp_nodelay(&listener, true)?;
+    AsyncFd::with_interest(listener, Interest::READABLE)
+}
+
+/// Without the runtime, which would watch the socket although it may belong to another worker.
+fn accept_one(listener: &TcpListener) -> io::Result<(TcpStream, SocketAddr)> {
+    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+    let (socket, address) = acceptfrom_with(listener, flags)?;
+    let address = address.and_then(|address| address.try_into().ok());
+    let address = address.ok_or(io::ErrorKind::ConnectionAborted)?;
+    Ok((socket.into(), address))
 }
 
 /// The client went away before it was accepted.

@@ -23,6 +23,9 @@ use tokio::{
 #[derive(Debug)]
 pub(crate) struct Transport {
     socket: TcpStream,
+    /// Nothing has been written. The runtime believes in no readiness that it has not been told of; a
+    /// first write that does not ask it saves a look at all sockets, and the client gets its `INFO` at once.
+    untouched: bool,
     /// Ciphertext that the socket does not take waits in here.
     tls: Option<Box<Connection>>,
 }
@@ -30,7 +33,11 @@ pub(crate) struct Transport {
 impl Transport {
     /// In clear.
     pub(crate) fn new(socket: TcpStream) -> Self {
-        Self { socket, tls: None }
+        Self {
+            socket,
+            untouched: true,
+            tls: None,
+        }
     }
 
     /// Goes on under TLS on the same socket. Everything written so far must have been sent.
@@ -106,8 +113,13 @@ impl Transport {
                 Err(error) => return Poll::Ready(Err(error)),
             }
             let processed = tls.process_new_packets();
-            // Handshake messages, or the alert that tells the client what was wrong.
-            let sent = send(tls, &self.socket);
+            // Handshake messages, or the alert that tells the client what was wrong. Tickets wait for what
+            // goes out anyway: the end of a handshake mostly comes together with what it was for.
+            let sent = if tls.is_handshaking() || processed.is_err() {
+                send(tls, &self.socket)
+            } else {
+                Ok(())
+            };
             if let Err(error) = processed {
                 return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, error)));
             }
@@ -124,6 +136,9 @@ impl Transport {
     /// and nothing while earlier bytes wait there.
     pub(crate) fn try_write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         let Some(tls) = &mut self.tls else {
+            if std::mem::take(&mut self.untouched) {
+                return SockRef::from(&self.socket).send_vectored(slices);
+            }
             return self.socket.try_write_vectored(slices);
         };
         send(tls, &self.socket)?;
@@ -142,18 +157,27 @@ impl Transport {
             .map_or(Ok(()), |tls| send(tls, &self.socket))
     }
 
-    /// Says that nothing more will come, as far as that is possible without waiting.
-    pub(crate) fn close(&mut self) {
+    /// Says that nothing more will come, as far as that is possible without waiting. Whoever has `gone`
+    /// hears it only if he said so himself.
+    pub(crate) fn close(&mut self, gone: bool) {
         if let Some(tls) = &mut self.tls
             && !tls.is_handshaking()
+            && (!gone || has_said_goodbye(tls))
         {
             tls.send_close_notify();
             // Whoever does not read it is gone already.
             let _ = send(tls, &self.socket);
         }
-        // The same holds here.
-        let _ = SockRef::from(&self.socket).shutdown(Shutdown::Write);
+        if !gone {
+            // The same holds here.
+            let _ = SockRef::from(&self.socket).shutdown(Shutdown::Write);
+        }
     }
+}
+
+fn has_said_goodbye(tls: &mut Connection) -> bool {
+    tls.process_new_packets()
+        .is_ok_and(|state| state.peer_has_closed())
 }
 
 /// Sends ciphertext as far as the socket takes it.

@@ -51,6 +51,8 @@ pub(super) fn server(
     // A client resumes a connection that it lost; two tickets would be for two at once, and each
     // costs an encryption and the client's chain on the wire.
     config.send_tls13_tickets = 1;
+    // Clients of most libraries offer AES-256 first without meaning it.
+    config.ignore_client_order = true;
     // Records of up to 16 KiB, as large as they may be: what has to be written is encrypted at once
     // and not kept, so smaller ones would save no memory and cost a tag and a call each.
     config.max_fragment_size = None;

@@ -129,6 +129,13 @@ fn cipher_suites_are_the_named_ones_and_tls13_goes_on_unless_it_is_named() {
     assert_eq!(spoken(&server, &TLS12, Some(other)), None);
     assert!(spoken(&server, &TLS13, None).is_some());
 
+    let server = listener(&[]);
+    assert_eq!(
+        spoken(&server, &TLS13, None),
+        Some(CipherSuite::TLS13_AES_128_GCM_SHA256),
+        "whatever clients name first"
+    );
+
     let server = listener(&[ONE, "TLS_AES_128_GCM_SHA256"]);
     assert_eq!(
         spoken(&server, &TLS13, None),
