@@ -5,17 +5,22 @@
 //! else, `foo*` included, is literal. Whitespace cannot occur, because it ends an argument before
 //! a subject is ever looked at.
 
+/// Most tokens of a filter: more than a line of the default length (4096 bytes) has room for, and few
+/// enough to go down a tree of filters by recursion.
+pub const MAX_FILTER_TOKENS: usize = 2048;
+
 /// The tokens of a subject, empty ones included.
 pub fn tokens(subject: &[u8]) -> impl Iterator<Item = &[u8]> + Clone {
     subject.split(|&byte| byte == b'.')
 }
 
-/// May be subscribed to: no empty token, and `>` only as the last one.
+/// May be subscribed to: no empty token, `>` only as the last one, and no more tokens than
+/// [`MAX_FILTER_TOKENS`].
 #[must_use]
 pub fn is_filter(subject: &[u8]) -> bool {
     let mut full_seen = false;
-    tokens(subject).all(|token| {
-        let legal = !token.is_empty() && !full_seen;
+    tokens(subject).zip(1..).all(|(token, number)| {
+        let legal = !token.is_empty() && !full_seen && number <= MAX_FILTER_TOKENS;
         full_seen = token == b">";
         legal
     })
@@ -81,6 +86,9 @@ mod tests {
         for illegal in ["", ".", "a.", ".a", "a..b", ">.a", "a.>.b"] {
             assert!(!is_filter(illegal.as_bytes()), "{illegal}");
         }
+        let deepest = "a.".repeat(MAX_FILTER_TOKENS - 1);
+        assert!(is_filter((deepest.clone() + "a").as_bytes()));
+        assert!(!is_filter((deepest + "a.a").as_bytes()));
     }
 
     #[test]

@@ -362,8 +362,15 @@ impl Worker {
             buffer[..start].copy_from_slice(&connection.tail);
             from = 0;
         } else {
+            let missing = connection.needed.saturating_sub(connection.tail.len());
+            if missing == 0 {
+                // A long line, of which nobody knows yet where it ends.
+                connection
+                    .tail
+                    .extend_from_slice(&buffer[start..start + read]);
+                return self.operate_on_tail(slot);
+            }
             // A large body: it grows where it is until it is complete, nothing is parsed before.
-            let missing = connection.needed - connection.tail.len();
             let part = missing.min(read);
             connection.tail.extend_from_slice(&buffer[..part]);
             if part < missing {

@@ -98,6 +98,22 @@ fn an_emptied_list_keeps_nothing() {
     assert!(list.is_empty() && list.root.is_empty());
 }
 
+/// On the stack of a test's thread, which is as small as that of a worker.
+#[test]
+fn the_deepest_filter_can_be_kept() {
+    let subject = "*.".repeat(subject::MAX_FILTER_TOKENS - 1) + "a";
+    let mut list = Sublist::default();
+    let deepest = subscription(&subject, "", 1);
+    list.insert(Arc::clone(&deepest));
+    assert_eq!(list.matches(subject.as_bytes()).plain.len(), 1);
+    let mut seen = 0;
+    list.for_each(|_| seen += 1);
+    assert_eq!(seen, 1);
+    assert!(list.remove(&deepest) && list.is_empty());
+    list.insert(deepest);
+    drop(list);
+}
+
 #[test]
 fn the_change_log_tells_what_was_missed_or_that_it_cannot() {
     let shared = SharedSublist::default();

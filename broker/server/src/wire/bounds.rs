@@ -60,3 +60,33 @@ fn a_line_without_end_takes_no_more_memory_than_its_limit() {
     client.expect("-ERR 'maximum control line exceeded'\r\n");
     client.expect_closed();
 }
+
+#[test]
+fn a_line_may_be_longer_than_what_is_kept_beside_the_buffer() {
+    let server = Server::with(|config| config.max_control_line = 200_000);
+    let mut client = server.client();
+    let subject = "long".repeat(30_000);
+    let line = format!("SUB {subject} 1\r\nPUB end 0\r\n\r\nSUB end 2\r\n");
+    // So that its parts are read one by one.
+    for part in line.as_bytes().chunks(20_000) {
+        client.send(std::str::from_utf8(part).unwrap());
+        server.client().sync();
+    }
+    client.sync();
+    client.send(&format!("PUB {subject} 2\r\nhi\r\nPUB end 0\r\n\r\n"));
+    client.expect(&format!("MSG {subject} 1 2\r\nhi\r\nMSG end 2 0\r\n\r\n"));
+    // Beyond the limit it is no different.
+    client.send(&format!("SUB {} 3\r\n", "x".repeat(200_001)));
+    client.expect("-ERR 'maximum control line exceeded'\r\n");
+}
+
+#[test]
+fn a_filter_may_not_have_more_tokens_than_a_tree_can_hold() {
+    let server = Server::with(|config| config.max_control_line = 200_000);
+    let mut client = server.client();
+    let subject = "a.".repeat(50_000) + "a";
+    client.send(&format!("SUB {subject} 1\r\nSUB *.> 2\r\nPING\r\n"));
+    client.expect("-ERR 'Invalid Subject'\r\nPONG\r\n");
+    client.send(&format!("PUB {subject} 0\r\n\r\n"));
+    client.expect(&format!("MSG {subject} 2 0\r\n\r\n"));
+}
