@@ -1,7 +1,9 @@
 //! One client's protocol state: what it said in `CONNECT`, who it is, what it subscribed to.
 
 use std::{
-    collections::{HashMap, hash_map::Entry},
+    borrow::Borrow,
+    collections::HashSet,
+    hash::{Hash, Hasher},
     sync::Arc,
     time::Instant,
 };
@@ -156,11 +158,35 @@ pub struct Session {
     user: Option<Arc<User>>,
     client: Option<Box<ClientDescription>>,
     connected: bool,
-    subscriptions: HashMap<Box<[u8]>, Arc<Subscription>, RandomState>,
+    subscriptions: HashSet<BySid, RandomState>,
     /// Of a user with permissions.
     rights: Option<Box<Rights>>,
     ponged: bool,
 }
+
+/// Found by its sid, without keeping that a second time: there are many connections.
+#[derive(Debug)]
+struct BySid(Arc<Subscription>);
+
+impl Borrow<[u8]> for BySid {
+    fn borrow(&self) -> &[u8] {
+        &self.0.sid
+    }
+}
+
+impl Hash for BySid {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.sid.hash(state);
+    }
+}
+
+impl PartialEq for BySid {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.sid == other.0.sid
+    }
+}
+
+impl Eq for BySid {}
 
 /// What is remembered to judge publications.
 #[derive(Debug)]
@@ -186,7 +212,7 @@ impl Session {
             user: None,
             client: None,
             connected: false,
-            subscriptions: HashMap::default(),
+            subscriptions: HashSet::default(),
             rights: None,
             ponged: false,
         };
@@ -273,8 +299,8 @@ impl Session {
             return Vec::new();
         };
         self.subscriptions
-            .extract_if(|_, one| !permissions.may_subscribe(&one.subject, &one.queue_group))
-            .map(|(_, subscription)| subscription)
+            .extract_if(|BySid(one)| !permissions.may_subscribe(&one.subject, &one.queue_group))
+            .map(|BySid(subscription)| subscription)
             .collect()
     }
 
@@ -321,7 +347,9 @@ impl Session {
 
     /// All subscriptions, in no order.
     pub fn subscriptions(&self) -> impl Iterator<Item = &Arc<Subscription>> {
-        self.subscriptions.values()
+        self.subscriptions
+            .iter()
+            .map(|BySid(subscription)| subscription)
     }
 
     /// Everything may be published, to any reply.
@@ -383,32 +411,31 @@ impl Session {
         {
             return Err(ServerError::MaxSubscriptions);
         }
-        match self.subscriptions.entry(sid.into()) {
-            Entry::Occupied(_) => Ok(Subscribed::Duplicate),
-            Entry::Vacant(_) if !subject::is_filter(subject) => Err(ServerError::InvalidSubject),
-            Entry::Vacant(vacant) => {
-                let new = Arc::new(Subscription::new(subject, queue_group, sid, target));
-                vacant.insert(Arc::clone(&new));
-                Ok(Subscribed::New(new))
-            }
+        if self.subscriptions.contains(sid) {
+            return Ok(Subscribed::Duplicate);
         }
+        if !subject::is_filter(subject) {
+            return Err(ServerError::InvalidSubject);
+        }
+        let new = Arc::new(Subscription::new(subject, queue_group, sid, target));
+        self.subscriptions.insert(BySid(Arc::clone(&new)));
+        Ok(Subscribed::New(new))
     }
 
     /// `UNSUB`: returns the subscription if it must be removed from the list now.
     pub fn unsubscribe(&mut self, sid: &[u8], max: u32) -> Option<Arc<Subscription>> {
-        let known = self.subscriptions.get(sid)?;
-        if known.allowance.limit_to(max) {
-            self.subscriptions.remove(sid)
-        } else {
-            None
-        }
+        let BySid(known) = self.subscriptions.get(sid)?;
+        let ended = known.allowance.limit_to(max);
+        let BySid(known) = ended.then(|| self.subscriptions.take(sid))??;
+        Some(known)
     }
 
     /// A subscription got its last message; it is forgotten, its sid may be used again.
     pub fn exhausted(&mut self, subscription: &Arc<Subscription>) {
-        let known = self.subscriptions.get(&subscription.sid);
-        if known.is_some_and(|known| Arc::ptr_eq(known, subscription)) {
-            self.subscriptions.remove(&subscription.sid);
+        let sid = &*subscription.sid;
+        let known = self.subscriptions.get(sid);
+        if known.is_some_and(|BySid(known)| Arc::ptr_eq(known, subscription)) {
+            self.subscriptions.remove(sid);
         }
     }
 
@@ -416,7 +443,7 @@ impl Session {
     pub fn close(&mut self) -> Vec<Arc<Subscription>> {
         self.subscriptions
             .drain()
-            .map(|(_, subscription)| subscription)
+            .map(|BySid(subscription)| subscription)
             .collect()
     }
 

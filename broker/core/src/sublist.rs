@@ -53,7 +53,8 @@ struct Level {
 
 #[derive(Debug, Default)]
 struct Node {
-    subscriptions: Subscriptions,
+    /// Mostly one, which then needs no memory of its own.
+    subscriptions: SmallVec<[Arc<Subscription>; 1]>,
     next: Option<Box<Level>>,
 }
 
