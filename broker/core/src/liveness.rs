@@ -35,9 +35,19 @@ pub struct Liveness {
     next_tick: Instant,
     ping_sent: Instant,
     last_activity: Instant,
-    round_trip: Option<(Duration, Instant)>,
-    /// Stands for it until it is measured.
-    estimate: Option<Duration>,
+    round_trip: RoundTrip,
+}
+
+/// Time from a `PING` to its `PONG`.
+#[derive(Clone, Copy, Debug)]
+enum RoundTrip {
+    Unknown,
+    /// By an answer that needed no `PING`.
+    Estimated(Duration),
+    Measured {
+        took: Duration,
+        at: Instant,
+    },
 }
 
 impl Liveness {
@@ -50,8 +60,7 @@ impl Liveness {
             next_tick: now + pings.interval,
             ping_sent: now,
             last_activity: now,
-            round_trip: None,
-            estimate: None,
+            round_trip: RoundTrip::Unknown,
         }
     }
 
@@ -71,21 +80,26 @@ impl Liveness {
     /// `PONG` came.
     pub fn ponged(&mut self, now: Instant) {
         if self.pings_outstanding > 0 {
-            self.round_trip = Some((now.saturating_duration_since(self.ping_sent), now));
+            let took = now.saturating_duration_since(self.ping_sent);
+            self.round_trip = RoundTrip::Measured { took, at: now };
         }
         self.pings_outstanding = 0;
     }
 
     /// Nothing was measured yet, but an answer that needed no `PING` took this long.
     pub fn estimate(&mut self, answered_after: Duration) {
-        self.estimate = Some(answered_after);
+        if !matches!(self.round_trip, RoundTrip::Measured { .. }) {
+            self.round_trip = RoundTrip::Estimated(answered_after);
+        }
     }
 
     /// Last measured round-trip time, or else the estimate.
     #[must_use]
     pub fn round_trip(&self) -> Option<Duration> {
-        let measured = self.round_trip.map(|(measured, _)| measured);
-        measured.or(self.estimate)
+        match self.round_trip {
+            RoundTrip::Unknown => None,
+            RoundTrip::Estimated(took) | RoundTrip::Measured { took, .. } => Some(took),
+        }
     }
 
     /// When something was last heard, or handed over to be sent.
@@ -103,9 +117,10 @@ impl Liveness {
     /// The ping timer is due.
     pub fn tick(&mut self, pings: &PingPolicy, now: Instant) -> Tick {
         self.next_tick = now + pings.interval;
-        let measured = self
-            .round_trip
-            .is_some_and(|(_, at)| now < at + ROUND_TRIP_VALID);
+        let measured = matches!(
+            self.round_trip,
+            RoundTrip::Measured { at, .. } if now < at + ROUND_TRIP_VALID
+        );
         if std::mem::take(&mut self.active) && measured && !pings.always {
             return Tick::Quiet;
         }

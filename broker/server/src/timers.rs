@@ -21,7 +21,16 @@ pub(crate) struct Armed([Option<Instant>; 3]);
 /// All entries of a worker.
 #[derive(Debug, Default)]
 pub(crate) struct Timers {
-    heap: BinaryHeap<Reverse<(Instant, usize, u64, Deadline)>>,
+    heap: BinaryHeap<Reverse<Entry>>,
+}
+
+/// Ordered by time. There are many, hence the narrow place.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Entry {
+    at: Instant,
+    slot: u32,
+    connection: u64,
+    kind: Deadline,
 }
 
 impl Timers {
@@ -41,13 +50,18 @@ impl Timers {
         }
         *current = Some(at);
         let first = self.next().is_none_or(|next| at < next);
-        self.heap.push(Reverse((at, slot, connection, kind)));
+        self.heap.push(Reverse(Entry {
+            at,
+            slot: u32::try_from(slot).expect("descriptors, of which each place has one, are fewer"),
+            connection,
+            kind,
+        }));
         first
     }
 
     /// The first deadline of all.
     pub(crate) fn next(&self) -> Option<Instant> {
-        self.heap.peek().map(|Reverse((at, ..))| *at)
+        self.heap.peek().map(|Reverse(entry)| entry.at)
     }
 
     /// Takes one entry that is due: place, connection, kind and time.
@@ -55,8 +69,8 @@ impl Timers {
         if self.next()? > now {
             return None;
         }
-        let Reverse((at, slot, connection, kind)) = self.heap.pop()?;
-        Some((slot, connection, kind, at))
+        let Reverse(entry) = self.heap.pop()?;
+        Some((entry.slot as usize, entry.connection, entry.kind, entry.at))
     }
 }
 
