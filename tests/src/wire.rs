@@ -24,6 +24,8 @@ const PING: &str = "PING\r\n";
 #[derive(Debug)]
 pub struct Wire {
     stream: TcpStream,
+    /// What came behind the last answer.
+    unread: Vec<u8>,
     /// The INFO line that the server began with, without its name.
     pub info: serde_json::Value,
 }
@@ -46,6 +48,7 @@ impl Wire {
         let json = line.strip_prefix(b"INFO ").context("not an INFO line")?;
         Ok(Self {
             info: serde_json::from_slice(json).context("INFO is no JSON")?,
+            unread: Vec::new(),
             stream,
         })
     }
@@ -64,13 +67,14 @@ impl Wire {
     /// When there is no answer, or the server closes.
     pub async fn answers(&mut self) -> anyhow::Result<String> {
         self.send(PING.as_bytes()).await?;
-        let mut read = Vec::new();
         loop {
-            ensure!(self.read_some(&mut read).await?, "the server has closed");
-            let text = String::from_utf8_lossy(&read);
-            if let Some((before, _)) = text.split_once(PONG) {
-                return Ok(before.replace(PING, ""));
+            let text = String::from_utf8_lossy(&self.unread);
+            if let Some((before, behind)) = text.split_once(PONG) {
+                let answers = before.replace(PING, "");
+                self.unread = behind.as_bytes().to_vec();
+                return Ok(answers);
             }
+            ensure!(self.read_some().await?, "the server has closed");
         }
     }
 
@@ -80,14 +84,14 @@ impl Wire {
     /// # Errors
     /// When the server does not close.
     pub async fn last_words(&mut self) -> anyhow::Result<String> {
-        let mut read = Vec::new();
-        while self.read_some(&mut read).await? {}
+        while self.read_some().await? {}
+        let read = std::mem::take(&mut self.unread);
         Ok(String::from_utf8_lossy(&read).replace(PING, ""))
     }
 
     /// Whether something came before the end of the connection.
-    async fn read_some(&mut self, read: &mut Vec<u8>) -> anyhow::Result<bool> {
-        let count = tokio::time::timeout(PATIENCE, self.stream.read_buf(read)).await;
+    async fn read_some(&mut self) -> anyhow::Result<bool> {
+        let count = tokio::time::timeout(PATIENCE, self.stream.read_buf(&mut self.unread)).await;
         Ok(count.context("no answer")?.context("reading")? > 0)
     }
 }
