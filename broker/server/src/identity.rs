@@ -1,18 +1,16 @@
 //! Names this process gives itself: the server's id, an nkey public key of type server, as `INFO`
-//! shows it, and the streaming server's id, a NUID.
+//! shows it, and the streaming server's id, a NUID. Random bytes for them come from the system: a process
+//! that speaks no TLS never touches the crypto library, which is half a megabyte of resident code.
 
 use broker_core::auth::nkey;
-use rustls::crypto::SecureRandom;
 
 /// A new id. It only tells servers apart, so that random bytes do for a public key.
 ///
 /// # Errors
 /// The system has no random numbers to give.
-pub(crate) fn server_id(
-    random: &dyn SecureRandom,
-) -> Result<String, rustls::crypto::GetRandomFailed> {
+pub(crate) fn server_id() -> Result<String, getrandom::Error> {
     let mut key = [0; nkey::KEY_BYTES];
-    random.fill(&mut key)?;
+    getrandom::fill(&mut key)?;
     Ok(nkey::encode(nkey::Kind::Server, &key))
 }
 
@@ -20,12 +18,10 @@ pub(crate) fn server_id(
 ///
 /// # Errors
 /// The system has no random numbers to give.
-pub(crate) fn streaming_id(
-    random: &dyn SecureRandom,
-) -> Result<String, rustls::crypto::GetRandomFailed> {
+pub(crate) fn streaming_id() -> Result<String, getrandom::Error> {
     const ALPHABET: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
     let mut bytes = [0; 22];
-    random.fill(&mut bytes)?;
+    getrandom::fill(&mut bytes)?;
     let places = bytes.iter().map(|byte| usize::from(*byte) % ALPHABET.len());
     Ok(places.map(|place| char::from(ALPHABET[place])).collect())
 }
@@ -36,9 +32,8 @@ mod tests {
 
     #[test]
     fn ids_look_like_server_nkeys_and_differ() {
-        let provider = rustls::crypto::aws_lc_rs::default_provider();
-        let id = server_id(provider.secure_random).unwrap();
+        let id = server_id().unwrap();
         assert_eq!((id.len(), &id[..1]), (56, "N"));
-        assert_ne!(id, server_id(provider.secure_random).unwrap());
+        assert_ne!(id, server_id().unwrap());
     }
 }

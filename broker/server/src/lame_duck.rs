@@ -81,7 +81,7 @@ impl LameDuck {
     fn between_half_and(&self, pause: Duration) -> Duration {
         let mut byte = [0];
         // Without random numbers they go evenly.
-        let _ = self.shared.random.fill(&mut byte);
+        let _ = getrandom::fill(&mut byte);
         pause / 2 + (pause / 2).mul_f64(f64::from(byte[0]) / 256.0)
     }
 }

@@ -276,8 +276,7 @@ fn take_address(host: &str, port: i32) -> io::Result<(Socket, SocketAddr)> {
 }
 
 fn share(config: CoreConfig, address: SocketAddr) -> Result<Shared, StartError> {
-    let random = rustls::crypto::aws_lc_rs::default_provider().secure_random;
-    let server_id = identity::server_id(random).map_err(|_| StartError::System {
+    let server_id = identity::server_id().map_err(|_| StartError::System {
         what: "random numbers",
     })?;
     let server_name = if config.server_name.is_empty() {
@@ -294,7 +293,7 @@ fn share(config: CoreConfig, address: SocketAddr) -> Result<Shared, StartError> 
     let cores = thread::available_parallelism().map_or(1, usize::from);
     let workers = config.workers.unwrap_or(cores).max(1);
     let settings = Settings::new(config, &identity)?;
-    Ok(Shared::new(settings, identity, address, workers, random))
+    Ok(Shared::new(settings, identity, address, workers))
 }
 
 /// What worker 0 alone has to do.

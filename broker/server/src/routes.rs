@@ -128,7 +128,7 @@ impl Routes {
         let client_address = shared.client_address;
         let cluster = match &port.settings.name {
             Some(name) => name.clone(),
-            None => crate::identity::streaming_id(shared.random).unwrap_or_default(),
+            None => crate::identity::streaming_id().unwrap_or_default(),
         };
         let own = RouteInfo {
             server_id: shared.identity.server_id.clone(),
@@ -152,7 +152,7 @@ impl Routes {
         };
         let mut seed = [0; 8];
         // Jitter is not worse for being guessed.
-        let _ = shared.random.fill(&mut seed);
+        let _ = getrandom::fill(&mut seed);
         let seed = u64::from_le_bytes(seed);
         Ok(Self {
             mesh: Mesh::new(own, port.settings.clone(), seed, Instant::now()),

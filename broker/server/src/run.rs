@@ -291,15 +291,13 @@ fn without_streaming(stop: CancellationToken) -> (MakeInternal, Streaming) {
 
 fn identify(config: &Config, core: &Core, pages: &Pages) -> anyhow::Result<Identity> {
     let server_id = core.server_id().to_owned();
-    let provider = rustls::crypto::aws_lc_rs::default_provider();
     Ok(Identity {
         server_name: config
             .client
             .server_name
             .clone()
             .unwrap_or_else(|| server_id.clone()),
-        streaming_id: identity::streaming_id(provider.secure_random)
-            .map_err(|_| anyhow::anyhow!("the system gives no random numbers"))?,
+        streaming_id: identity::streaming_id().context("the system gives no random numbers")?,
         server_id,
         nats_version: NATS_VERSION,
         store: match config.store {

@@ -21,7 +21,6 @@ use broker_core::{
 };
 use broker_proto::info::ServerInfo;
 use data_encoding::BASE64URL_NOPAD;
-use rustls::crypto::SecureRandom;
 use tokio::sync::Semaphore;
 
 use crate::{
@@ -51,7 +50,6 @@ pub(crate) struct Shared {
     pub(crate) internal: Arc<Peer>,
     /// Where other servers learn what is wanted here; `None` without a cluster.
     pub(crate) route_interest: Option<RouteInterest>,
-    pub(crate) random: &'static dyn SecureRandom,
     pub(crate) slow_checks: Arc<Semaphore>,
     /// What `INFO` says about this process.
     pub(crate) identity: ServerInfo,
@@ -83,7 +81,6 @@ impl Shared {
         identity: ServerInfo,
         client_address: SocketAddr,
         workers: usize,
-        random: &'static dyn SecureRandom,
     ) -> Self {
         let config = &settings.config;
         let accounts = Accounts::new(config.auth.system_account.as_deref());
@@ -96,7 +93,6 @@ impl Shared {
             workers: (0..workers).map(|_| WorkerPort::default()).collect(),
             internal: Arc::new(Peer::internal(0)),
             route_interest: cluster.map(|cluster| RouteInterest::new(&cluster.settings)),
-            random,
             slow_checks: Arc::new(Semaphore::new(SLOW_CHECKS)),
             identity,
             client_address,
@@ -157,9 +153,9 @@ impl Shared {
     }
 
     /// Random text for a client to sign: 11 bytes as unpadded base64url.
-    pub(crate) fn nonce(&self) -> Result<String, rustls::crypto::GetRandomFailed> {
+    pub(crate) fn nonce(&self) -> Result<String, getrandom::Error> {
         let mut bytes = [0; 11];
-        self.random.fill(&mut bytes)?;
+        getrandom::fill(&mut bytes)?;
         Ok(BASE64URL_NOPAD.encode(&bytes))
     }
 

@@ -1,7 +1,5 @@
 //! Names under which an activation owns a store.
 
-use rustls::crypto::aws_lc_rs;
-
 const DIGITS: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 
 /// What the ids of our brokers begin with, and no NUID of the reference server does: whoever finds
@@ -14,10 +12,7 @@ const DIGITS_OF_ID: usize = 22;
 /// A fresh owner id. `None`: the system gives no random numbers.
 pub(crate) fn fresh_owner_id() -> Option<String> {
     let mut bytes = [0; 16];
-    aws_lc_rs::default_provider()
-        .secure_random
-        .fill(&mut bytes)
-        .ok()?;
+    getrandom::fill(&mut bytes).ok()?;
     let mut rest = u128::from_ne_bytes(bytes);
     let mut id = String::from(PREFIX);
     for _ in 0..DIGITS_OF_ID {

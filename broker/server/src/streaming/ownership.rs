@@ -132,9 +132,6 @@ async fn serve(
 
 fn seed() -> anyhow::Result<u64> {
     let mut bytes = [0; 8];
-    rustls::crypto::aws_lc_rs::default_provider()
-        .secure_random
-        .fill(&mut bytes)
-        .map_err(|_| anyhow::anyhow!("the system gives no random numbers"))?;
+    getrandom::fill(&mut bytes).context("the system gives no random numbers")?;
     Ok(u64::from_ne_bytes(bytes))
 }
