@@ -95,8 +95,8 @@ impl Worker {
         }
     }
 
-    /// Clients whose certificate is pinned no more have to go. Others stay, as long as their connection
-    /// does, whatever has become of their certificate.
+    /// Whose certificate is pinned no more has to go, client or server. Others stay, as long as their
+    /// connection does, whatever has become of their certificate.
     fn check_pins(&mut self) {
         let settings = Arc::clone(&self.exchange.settings);
         for (_, connection) in &mut self.exchange.connections {

@@ -18,7 +18,9 @@ use time::OffsetDateTime;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    config::{ChannelEntry, ClusterPort, Config, StoreKind, StreamingSettings, TlsListener},
+    config::{
+        ChannelEntry, ClusterPort, Config, StoreKind, StreamingSettings, TlsListener, WriteTimeout,
+    },
     monitor::https,
     settings::{CoreConfig, FailureReports, RoutePort, RouteTls, TlsPort},
 };
@@ -135,6 +137,7 @@ pub(crate) fn core_config(config: &Config, tls: &LoadedTls) -> CoreConfig {
         ping_interval: client.ping_interval,
         ping_max: client.ping_max,
         write_deadline: client.write_deadline,
+        retry_writes: client.write_timeout == WriteTimeout::Retry,
         headers: !client.no_header_support,
         stall_producers: !client.no_fast_producer_stall,
         auth: config.auth.clone(),
@@ -174,12 +177,17 @@ fn route_port(port: &ClusterPort, tls: Option<(Arc<ServerTls>, Arc<ClientTls>)>)
         host: port.bind.host.clone(),
         port: port.bind.port.into(),
         auth_timeout: port.auth_timeout,
-        tls: tls.map(|(accepting, dialling)| RouteTls {
-            accepting: Arc::new(move || accepting.current()),
-            dialling: Arc::new(move || dialling.current()),
-            timeout,
+        tls: tls.map(|(accepting, dialling)| {
+            let judge = Arc::clone(&accepting);
+            RouteTls {
+                accepting: Arc::new(move || accepting.current()),
+                dialling: Arc::new(move || dialling.current()),
+                admits: Arc::new(move |leaf| judge.admits(leaf, OffsetDateTime::now_utc())),
+                timeout,
+            }
         }),
         write_deadline: port.write_deadline,
+        retry_writes: port.write_timeout != WriteTimeout::Close,
         settings: port.settings.clone(),
         reports: FailureReports::default(),
     }

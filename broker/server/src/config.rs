@@ -18,7 +18,7 @@ mod setting;
 mod tests;
 mod url;
 
-use std::{collections::BTreeMap, num::NonZeroUsize, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, num::NonZeroUsize, path::PathBuf, str::FromStr, time::Duration};
 
 use broker_core::{
     auth::settings::{AuthSettings, Secret},
@@ -139,6 +139,20 @@ pub(crate) enum WriteTimeout {
     Retry,
 }
 
+impl FromStr for WriteTimeout {
+    /// Wording of `server/opts.go`.
+    type Err = &'static str;
+
+    fn from_str(value: &str) -> Result<Self, Self::Err> {
+        match value {
+            "default" => Ok(Self::Default),
+            "close" => Ok(Self::Close),
+            "retry" => Ok(Self::Retry),
+            _ => Err("write_timeout must be 'default', 'close' or 'retry'"),
+        }
+    }
+}
+
 /// TLS of a listener: what `certs` makes of it, and what the connections do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct TlsListener {
@@ -173,6 +187,8 @@ pub(crate) struct ClusterPort {
     /// For a peer to show who it is.
     pub(crate) auth_timeout: Duration,
     pub(crate) write_deadline: Duration,
+    /// What happens when `write_deadline` passes.
+    pub(crate) write_timeout: WriteTimeout,
     pub(crate) settings: ClusterSettings,
 }
 

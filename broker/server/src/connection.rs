@@ -15,6 +15,7 @@ use broker_proto::{
     encode::{self, Sink},
     op::ServerError,
 };
+use tracing::info;
 
 use crate::{
     close_reason::CloseReason,
@@ -54,7 +55,7 @@ pub(crate) struct Connection {
     /// The socket took less than it was given; its task waits until it is writable.
     pub(crate) blocked: bool,
     /// The flush under way, while the socket does not take all.
-    stall: Option<Stall>,
+    stall: Option<Box<Stall>>,
     /// Consumers that this producer has filled above the soft limit.
     pub(crate) congested: Vec<Arc<Peer>>,
     pub(crate) paused_until: Option<Instant>,
@@ -117,11 +118,18 @@ impl Phase {
     }
 }
 
+/// A flush that takes more than one write.
 #[derive(Clone, Copy, Debug)]
 struct Stall {
-    since: Instant,
+    begun: Instant,
+    /// What the socket had taken before.
+    begun_taken: u64,
     /// Everything up to here was waiting then.
     until_taken: u64,
+    /// The write deadline counts from here: later than its beginning once it has been granted more time.
+    since: Instant,
+    /// What the socket had taken by then.
+    since_taken: u64,
 }
 
 impl Connection {
@@ -238,6 +246,7 @@ impl Connection {
 
     /// Writes as much as the socket takes. What remains is written when it is writable again.
     pub(crate) fn flush(&mut self, now: Instant, pool: &mut ChunkPool) {
+        let taken_before = self.taken;
         match self.write(pool) {
             Ok(()) => self.blocked = false,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -252,7 +261,7 @@ impl Connection {
                 self.close(CloseReason::WriteError);
             }
         }
-        self.time_flush(now);
+        self.time_flush(now, taken_before);
         self.peer.report(self.output.pending(), self.taken);
     }
 
@@ -281,19 +290,50 @@ impl Connection {
     }
 
     /// A flush begins when something stays behind, and is over once all that waited then is gone.
-    fn time_flush(&mut self, now: Instant) {
-        if !self.blocked {
-            self.stall = None;
-        } else if self
+    fn time_flush(&mut self, now: Instant, taken_before: u64) {
+        let (blocked, taken) = (self.blocked, self.taken);
+        let over = self
             .stall
-            .is_none_or(|stall| self.taken >= stall.until_taken)
+            .take_if(|stall| !blocked || taken >= stall.until_taken);
+        if let Some(stall) = over
+            && stall.since != stall.begun
+            && self.closing.is_none()
         {
-            let until_taken = self.taken + self.output.pending().max(1) as u64;
-            self.stall = Some(Stall {
-                since: now,
-                until_taken,
-            });
+            info!(
+                "{} - Slow Consumer Recovered: Flush took {:.3}s with {} total bytes.",
+                self.label(),
+                now.duration_since(stall.begun).as_secs_f64(),
+                self.taken - stall.begun_taken,
+            );
         }
+        if self.blocked && self.stall.is_none() {
+            self.stall = Some(Box::new(Stall {
+                begun: now,
+                begun_taken: taken_before,
+                until_taken: self.taken + self.output.pending().max(1) as u64,
+                since: now,
+                since_taken: taken_before,
+            }));
+        }
+    }
+
+    /// Gives the flush under way as much time again, if the socket has taken anything since it was
+    /// given some the last time. Returns whether it has.
+    pub(crate) fn retry_flush(&mut self, now: Instant) -> bool {
+        match &mut self.stall {
+            Some(stall) if stall.since_taken < self.taken => {
+                stall.since = now;
+                stall.since_taken = self.taken;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// The flush under way has been given more time before.
+    pub(crate) fn is_retrying(&self) -> bool {
+        let stall = self.stall.as_ref();
+        stall.is_some_and(|stall| stall.since != stall.begun)
     }
 
     /// Bytes that the socket has taken so far.
@@ -303,6 +343,6 @@ impl Connection {
 
     /// When the flush under way must have come to an end.
     pub(crate) fn write_deadline(&self, limit: Duration) -> Option<Instant> {
-        self.stall.map(|stall| stall.since + limit)
+        self.stall.as_ref().map(|stall| stall.since + limit)
     }
 }

@@ -75,7 +75,7 @@ impl Worker {
         let limit = self.exchange.write_deadline(slot);
         let connection = &mut self.exchange.connections[slot];
         if connection.write_deadline(limit).is_some_and(|at| at <= now) {
-            self.cut_at_write_deadline(slot);
+            self.write_deadline_passed(slot, now);
             return;
         }
         if connection.authenticate_by.is_some_and(|by| by <= now) {
@@ -114,24 +114,34 @@ impl Worker {
         }
     }
 
-    /// Whoever has not even said who it is, is not called a slow consumer.
-    fn cut_at_write_deadline(&mut self, slot: usize) {
+    /// Ends the connection, unless it may go on because it has taken something. Whoever has not even
+    /// said who it is, is not called a slow consumer.
+    fn write_deadline_passed(&mut self, slot: usize, now: Instant) {
         let limit = self.exchange.write_deadline(slot);
+        let retries = self.exchange.retries_writes(slot);
         let connection = &mut self.exchange.connections[slot];
         let known = connection
             .client()
             .is_none_or(|client| client.is_connected());
-        let counts = known && connection.closing.is_none();
-        connection.closing = Some(CloseReason::WriteDeadline);
+        let counts = known && connection.closing.is_none() && connection.phase == Phase::Open;
+        let state = match connection.is_retrying() {
+            true => "State",
+            false => "Detected",
+        };
+        if !(counts && retries && connection.retry_flush(now)) {
+            connection.closing = Some(CloseReason::WriteDeadline);
+        }
         if counts {
             error!(
-                "{} - Slow Consumer Detected: WriteDeadline of {limit:?} exceeded with {} chunks \
+                "{} - Slow Consumer {state}: WriteDeadline of {limit:?} exceeded with {} chunks \
                  of {} total bytes.",
                 connection.label(),
                 connection.output.chunk_count(),
                 connection.output.pending(),
             );
             self.exchange.count_slow(slot);
+            // Which shows the count, even if the connection goes on.
+            self.schedule_pass();
         }
     }
 
@@ -434,10 +444,12 @@ impl Worker {
     }
 }
 
-/// Why a client may not be here with the certificate that it has shown; `None` if it may, or showed
-/// none.
+/// Why a client or server may not be here with the certificate that it has shown; `None` if it may, or
+/// showed none.
 pub(crate) fn peer_refusal(connection: &Connection, settings: &Settings) -> Option<PeerRefusal> {
-    connection.client()?;
     let leaf = connection.transport.peer_certificates().first()?;
-    (settings.config.tls.as_ref()?.admits)(leaf).err()
+    match &connection.role {
+        Role::Client(_) => (settings.config.tls.as_ref()?.admits)(leaf).err(),
+        Role::Route(link) => link.refusal(leaf),
+    }
 }

@@ -291,7 +291,16 @@ impl Exchange {
         }
     }
 
-    /// A connection is cut because it does not keep up.
+    /// A flush that has made some way by then goes on.
+    pub(crate) fn retries_writes(&self, slot: usize) -> bool {
+        let config = &self.settings.config;
+        match (&self.connections[slot].role, &config.cluster) {
+            (Role::Route(_), Some(port)) => port.retry_writes,
+            _ => config.retry_writes,
+        }
+    }
+
+    /// A connection does not keep up.
     pub(crate) fn count_slow(&mut self, slot: usize) {
         match self.connections[slot].role {
             Role::Client(_) => self.counters.slow_clients += 1,

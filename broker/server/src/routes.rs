@@ -505,7 +505,23 @@ impl Worker {
             }
             self.tell_routes();
         }
+        if before.settings.login != settings.login && settings.login.is_some() {
+            self.refuse_accepted();
+        }
         self.with_mesh(|mesh, now| mesh.reload(now, settings));
+    }
+
+    /// What other servers showed when they came does not count any more. They come again; those that we
+    /// have dialled have shown nothing.
+    fn refuse_accepted(&mut self) {
+        let connections = self.exchange.connections.iter();
+        let accepted = connections.filter(|(_, one)| match &one.role {
+            Role::Route(link) => one.closing.is_none() && link.begun.target().is_none(),
+            Role::Client(_) => false,
+        });
+        for slot in accepted.map(|(slot, _)| slot).collect::<Vec<_>>() {
+            self.violation(slot);
+        }
     }
 }
 

@@ -53,6 +53,8 @@ pub(crate) struct CoreConfig {
     pub(crate) ping_max: u32,
     /// Within which a flush must come to an end.
     pub(crate) write_deadline: Duration,
+    /// A client that has taken part of a flush by then gets as much time again.
+    pub(crate) retry_writes: bool,
     /// Clients may use headers.
     pub(crate) headers: bool,
     /// Producers are held back for consumers that are behind, rather than these cut.
@@ -83,6 +85,7 @@ impl Default for CoreConfig {
             first_ping: Duration::from_secs(2),
             ping_max: 2,
             write_deadline: Duration::from_secs(10),
+            retry_writes: false,
             headers: true,
             stall_producers: true,
             auth: AuthSettings::default(),
@@ -141,6 +144,8 @@ pub(crate) struct RoutePort {
     pub(crate) tls: Option<RouteTls>,
     /// Within which a flush must come to an end.
     pub(crate) write_deadline: Duration,
+    /// The same as for clients.
+    pub(crate) retry_writes: bool,
     pub(crate) settings: ClusterSettings,
     pub(crate) reports: FailureReports,
 }
@@ -191,6 +196,8 @@ impl fmt::Debug for RoutePort {
 pub(crate) struct RouteTls {
     pub(crate) accepting: TlsHandle,
     pub(crate) dialling: TlsClientHandle,
+    /// Of either side.
+    pub(crate) admits: AdmitPeer,
     pub(crate) timeout: Duration,
 }
 

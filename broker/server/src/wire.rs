@@ -37,6 +37,8 @@ mod pins;
 mod pki;
 mod protocol;
 mod reload;
+mod routes;
+mod slow;
 mod tls;
 mod tls_first;
 
@@ -47,12 +49,13 @@ use std::{
     time::Duration,
 };
 
+use broker_core::cluster::settings::ClusterSettings;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::{
     launch::{Core, MakeInternal, StatsHandle},
     monitor::details::{ConnectionFigures, ConnectionQuery, ConnectionState, ServerDetails as _},
-    settings::CoreConfig,
+    settings::{CoreConfig, FailureReports, RoutePort},
 };
 
 /// Longest that anything may take that has to happen. Generous: the machine may be busy.
@@ -143,6 +146,24 @@ impl Server {
         client
     }
 
+    /// Another server, which has introduced itself.
+    fn peer(&self) -> Client {
+        let socket = TcpStream::connect(self.core.route_address().unwrap()).unwrap();
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        socket.set_nodelay(true).unwrap();
+        let mut peer = Client {
+            socket,
+            info: String::new(),
+        };
+        peer.info = peer.line();
+        peer.send(concat!(
+            "CONNECT {\"verbose\":false,\"headers\":true,\"name\":\"PEER\",\"cluster\":\"c\"}\r\n",
+            "INFO {\"server_id\":\"PEER\",\"server_name\":\"PEER\",\"version\":\"2.9.24\",\"proto\":1,",
+            "\"host\":\"127.0.0.1\",\"port\":1,\"headers\":true,\"max_payload\":1048576,\"cluster\":\"c\"}\r\n",
+        ));
+        peer
+    }
+
     /// A connection that is neither verbose nor pedantic.
     fn client(&self) -> Client {
         self.client_with(r#"{"verbose":false,"pedantic":false}"#)
@@ -166,6 +187,25 @@ impl Server {
         let mut client = self.accept();
         client.send(&format!("CONNECT {options}\r\n"));
         client
+    }
+}
+
+/// A port for other servers of cluster `c`, any free one.
+fn route_port(change: impl FnOnce(&mut ClusterSettings)) -> RoutePort {
+    let mut settings = ClusterSettings {
+        name: Some("c".into()),
+        ..ClusterSettings::default()
+    };
+    change(&mut settings);
+    RoutePort {
+        host: "127.0.0.1".into(),
+        port: -1,
+        auth_timeout: Duration::from_secs(2),
+        tls: None,
+        write_deadline: Duration::from_secs(10),
+        retry_writes: true,
+        settings,
+        reports: FailureReports::default(),
     }
 }
 

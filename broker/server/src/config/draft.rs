@@ -10,7 +10,7 @@ use broker_proto::conf::Position;
 use certs::settings::{MinVersion, PairFiles};
 
 use super::{
-    HandshakeFirst,
+    HandshakeFirst, WriteTimeout,
     limits::{DEFAULT_LIMITS, DEFAULT_MAX_CHANNELS, Own},
 };
 
@@ -92,6 +92,8 @@ pub(super) struct ClusterDraft {
     pub(super) ping_max: i64,
     /// 0 is that of clients.
     pub(super) write_deadline_nanos: i64,
+    /// Checked already.
+    pub(super) write_timeout: WriteTimeout,
 }
 
 /// Limits of one channel as a file gives them.

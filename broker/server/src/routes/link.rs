@@ -10,6 +10,7 @@ use broker_core::{
     peer::Peer,
     subscription::{Subscription, Target},
 };
+use certs::reload::PeerRefusal;
 use rustls::pki_types::ServerName;
 
 use super::dial::Dialled;
@@ -87,6 +88,11 @@ impl Link {
                 transport.open_tls((tls.dialling)(), name)
             }
         }
+    }
+
+    /// Why the other server may not be here with the certificate that it has shown.
+    pub(crate) fn refusal(&self, leaf: &[u8]) -> Option<PeerRefusal> {
+        (self.tls.as_ref()?.admits)(leaf).err()
     }
 
     /// The other server wants a subject, from now on with this weight.

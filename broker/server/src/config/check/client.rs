@@ -130,16 +130,10 @@ fn max_sub_tokens(value: Option<i64>, problems: &mut Problems<'_>) -> Option<Non
 }
 
 fn write_timeout(value: &str, problems: &mut Problems<'_>) -> WriteTimeout {
-    match value {
-        "default" => WriteTimeout::Default,
-        "close" => WriteTimeout::Close,
-        "retry" => WriteTimeout::Retry,
-        _ => {
-            let text = "write_timeout must be 'default', 'close' or 'retry'";
-            problems.about("write_timeout", text);
-            WriteTimeout::Default
-        }
-    }
+    value.parse().unwrap_or_else(|text| {
+        problems.about("write_timeout", text);
+        WriteTimeout::Default
+    })
 }
 
 /// 0 and below mean unlimited.

@@ -57,6 +57,7 @@ pub(super) fn port(
         tls,
         auth_timeout,
         write_deadline,
+        write_timeout: cluster.write_timeout,
         settings: ClusterSettings {
             name: name(cluster, problems),
             routes,

@@ -4,7 +4,7 @@ use broker_core::auth::settings::{PermissionSettings, SubjectRules};
 use broker_proto::conf::Entry;
 
 use super::{
-    super::{draft::ClusterDraft, url},
+    super::{WriteTimeout, draft::ClusterDraft, url},
     Reader,
     permissions::Queues,
     tls::Place,
@@ -87,7 +87,7 @@ impl Reader<'_> {
                 cluster.write_deadline_nanos =
                     self.nanos(entry, Bare::SecondsOfOld).unwrap_or_default();
             }
-            "write_timeout" => self.route_write_timeout(entry),
+            "write_timeout" => cluster.write_timeout = self.route_write_timeout(entry),
             "pool_size" => {
                 if self.number(entry).is_some_and(|size| size != -1) {
                     self.warning(
@@ -106,18 +106,14 @@ impl Reader<'_> {
         }
     }
 
-    /// Routes are closed, and dialled again by who dialled them.
-    fn route_write_timeout(&mut self, entry: &Entry) {
-        match self.text(entry).as_deref() {
-            Some("default" | "close") | None => {}
-            Some("retry") => {
-                self.warning(entry, "write_timeout has no effect: a slow route is closed");
-            }
-            Some(_) => {
-                let text = "write_timeout must be 'default', 'close' or 'retry'";
-                self.problem(&entry.value, text);
-            }
-        }
+    fn route_write_timeout(&mut self, entry: &Entry) -> WriteTimeout {
+        let Some(value) = self.text(entry) else {
+            return WriteTimeout::Default;
+        };
+        value.parse().unwrap_or_else(|text| {
+            self.problem(&entry.value, text);
+            WriteTimeout::Default
+        })
     }
 
     /// Accepting means that a peer may ask for it and be refused, which is what happens.

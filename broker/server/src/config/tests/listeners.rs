@@ -161,6 +161,7 @@ fn every_key_of_the_cluster_block_arrives() {
             cluster_advertise: "x:1", no_advertise: true, connect_retries: 5, connect_backoff: true
             permissions { import { deny: i }, export: [ "e.>" ] }
             pool_size: -1, compression: off, ping_interval: "9s", ping_max: 7, write_deadline: "3s"
+            write_timeout: close
         }"#,
     );
     let config = file.run("").unwrap();
@@ -169,6 +170,7 @@ fn every_key_of_the_cluster_block_arrives() {
     assert_eq!((cluster.bind.host.as_str(), cluster.bind.port), ("h", 6222));
     assert_eq!(cluster.auth_timeout, Duration::from_secs(4));
     assert_eq!(cluster.write_deadline, Duration::from_secs(3));
+    assert_eq!(cluster.write_timeout, WriteTimeout::Close);
     let tls = cluster.tls.unwrap().settings;
     assert!(tls.verify && tls.insecure, "routes always verify");
     let settings = cluster.settings;
@@ -204,6 +206,7 @@ fn defaults_of_routes_are_those_of_the_reference() {
     );
     assert_eq!(cluster.auth_timeout, Duration::from_secs(2));
     assert_eq!(cluster.write_deadline, Duration::from_secs(10));
+    assert_eq!(cluster.write_timeout, WriteTimeout::Default);
     let tls = WithFile::new("cluster { port: -1, tls { cert_file: c, key_file: k, ca_file: a } }");
     assert_eq!(
         tls.run("").unwrap().cluster.unwrap().auth_timeout,
@@ -256,6 +259,10 @@ fn routes_that_cannot_work_are_refused() {
             "cluster { port: 1, compression: zip }",
             "1:33: unsupported compression mode",
         ),
+        (
+            "cluster { port: 1, write_timeout: x }",
+            "1:35: write_timeout must be 'default', 'close' or 'retry'",
+        ),
         ("cluster { port: 70000 }", "cluster port 70000 is no port"),
     ] {
         let refusal = WithFile::new(text).refusal();
@@ -284,7 +291,7 @@ fn what_peers_are_served_without_is_said() {
         ("compression: { mode: off }", true),
         ("accounts: [ A ]", false),
         ("accounts: []", true),
-        ("write_timeout: retry", false),
+        ("write_timeout: retry", true),
         ("ping_interval: \"5m\"", false),
         (
             "authorization { user: a, password: b, permissions { import: x } }",
