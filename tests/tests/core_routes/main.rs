@@ -1,7 +1,11 @@
 //! Routes between servers over real sockets: ours with nats-server of before and after pools of routes,
 //! and with a peer that speaks bytes.
 
+mod hostile;
 mod joining;
+mod news;
 mod node;
 mod peer;
+mod reloading;
+mod scale;
 mod wiring;
