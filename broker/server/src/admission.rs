@@ -45,7 +45,7 @@ impl Worker {
 
     fn turned_away(&mut self, origin: Origin) {
         match origin {
-            Origin::ClientPort => self.exchange.shared.release_connection(),
+            Origin::ClientPort => self.exchange.shared.release_client(self.exchange.worker),
             Origin::RoutePort => {}
             Origin::Dialled(dialled) => self.dial_failed(dialled.target),
         }
@@ -121,7 +121,7 @@ impl Worker {
                 if reason == CloseReason::StaleConnection {
                     self.exchange.counters.stale_clients += 1;
                 }
-                self.exchange.shared.release_connection();
+                self.exchange.shared.release_client(self.exchange.worker);
                 self.remember_closed(&connection, &ended, reason);
             }
             Role::Route(_) => self.release_route(connection, reason),

@@ -46,7 +46,7 @@ impl LameDuck {
             }
         };
         self.shared.ask(0, Box::new(request));
-        self.shared.connections() > 0
+        self.shared.clients() > 0
     }
 
     /// Closes all clients within `duration`, at random moments. Ends when all are gone.

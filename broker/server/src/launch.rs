@@ -370,22 +370,24 @@ async fn serve(
     }
     // Nobody may be waiting for it.
     let _ = first.accepting.send(());
+    // A task like those of connections: who closed before another came has left when that is placed.
+    let clients = tokio::task::spawn_local(listener::accept(
+        first.clients.into(),
+        false,
+        worker.clone(),
+        Arc::clone(shared),
+        first.listening,
+    ));
     let clients = async {
-        listener::accept(
-            first.clients.into(),
-            false,
-            worker,
-            shared,
-            &first.listening,
-        )
-        .await;
-        // In lame duck mode everything else goes on.
+        // It does not panic; and in lame duck mode everything else goes on.
+        let _ = clients.await;
         token.cancelled().await;
     };
     let routes = async {
         if let Some((socket, address)) = first.routes {
             Routes::begin(worker, shared, address);
-            listener::accept(socket.into(), true, worker, shared, token).await;
+            let (worker, shared) = (worker.clone(), Arc::clone(shared));
+            listener::accept(socket.into(), true, worker, shared, token.clone()).await;
         }
     };
     tokio::join!(clients, routes);

@@ -1,4 +1,4 @@
-//! Accepts connections on worker 0: clients are dealt out to the workers in turn, other servers stay.
+//! Accepts connections on worker 0: clients go to the worker with the fewest, other servers stay.
 
 use std::{
     io,
@@ -40,16 +40,14 @@ pub(crate) enum Origin {
 pub(crate) async fn accept(
     listener: TcpListener,
     routes: bool,
-    worker: &WorkerHandle,
-    shared: &Arc<Shared>,
-    token: &CancellationToken,
+    worker: WorkerHandle,
+    shared: Arc<Shared>,
+    token: CancellationToken,
 ) {
     let listener = match watched(listener) {
         Ok(listener) => listener,
         Err(error) => return error!("unable to wait for connections: {error}"),
     };
-    let workers = shared.workers.len();
-    let mut turn = 0;
     loop {
         let accepted = tokio::select! {
             accepted = listener.async_io(Interest::READABLE, accept_one) => accepted,
@@ -72,14 +70,12 @@ pub(crate) async fn accept(
             });
             continue;
         }
-        shared.count_connection();
         let newcomer = Newcomer {
             socket,
             address,
             origin: Origin::ClientPort,
         };
-        worker.assign(turn, newcomer);
-        turn = (turn + 1) % workers;
+        worker.assign(shared.place_client(), newcomer);
     }
 }
 

@@ -59,7 +59,6 @@ pub(crate) struct Shared {
     handshakes: Mutex<HandshakeRate>,
     lame_duck: AtomicBool,
     next_id: AtomicU64,
-    connections: AtomicUsize,
 }
 
 impl fmt::Debug for Shared {
@@ -73,6 +72,8 @@ impl fmt::Debug for Shared {
 pub(crate) struct WorkerPort {
     pub(crate) mailbox: Mailbox,
     pub(crate) counters: Shown,
+    /// Clients connected to it now, those on their way to it included.
+    clients: AtomicUsize,
 }
 
 impl Shared {
@@ -100,7 +101,6 @@ impl Shared {
             handshakes: Mutex::default(),
             lame_duck: AtomicBool::new(false),
             next_id: AtomicU64::new(4),
-            connections: AtomicUsize::new(0),
         }
     }
 
@@ -168,19 +168,24 @@ impl Shared {
         self.lame_duck.load(Acquire)
     }
 
-    /// A connection has been accepted.
-    pub(crate) fn count_connection(&self) {
-        self.connections.fetch_add(1, Relaxed);
+    /// A client has been accepted: the worker that gets it is the one with the fewest, and among those
+    /// the first, which accepts, so that clients who come and go one after another need no other.
+    pub(crate) fn place_client(&self) -> usize {
+        let clients = |at: &usize| self.workers[*at].clients.load(Relaxed);
+        let worker = (0..self.workers.len()).min_by_key(clients).unwrap_or(0);
+        self.workers[worker].clients.fetch_add(1, Relaxed);
+        worker
     }
 
-    /// A connection has ended.
-    pub(crate) fn release_connection(&self) {
-        self.connections.fetch_sub(1, Relaxed);
+    /// A client of a worker has gone.
+    pub(crate) fn release_client(&self, worker: usize) {
+        self.workers[worker].clients.fetch_sub(1, Relaxed);
     }
 
     /// Clients connected now, on all workers.
-    pub(crate) fn connections(&self) -> usize {
-        self.connections.load(Relaxed)
+    pub(crate) fn clients(&self) -> usize {
+        let workers = self.workers.iter();
+        workers.map(|worker| worker.clients.load(Relaxed)).sum()
     }
 
     /// Adds a subscription to an account's list.
@@ -218,5 +223,21 @@ impl Shared {
 /// There are more connections than allowed, the one just counted included.
 pub(crate) fn is_full(shared: &Shared, config: &CoreConfig) -> bool {
     let limit = config.max_connections;
-    limit.is_some_and(|limit| shared.connections() > limit)
+    limit.is_some_and(|limit| shared.clients() > limit)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clients_go_where_the_fewest_are_and_to_the_first_among_equals() {
+        let identity = ServerInfo::default();
+        let settings = Settings::new(CoreConfig::default(), &identity).unwrap();
+        let shared = Shared::new(settings, identity, ([127, 0, 0, 1], 4222).into(), 3);
+        assert_eq!([(); 4].map(|()| shared.place_client()), [0, 1, 2, 0]);
+        shared.release_client(1);
+        assert_eq!([(); 3].map(|()| shared.place_client()), [1, 1, 2]);
+        assert_eq!(shared.clients(), 6);
+    }
 }
