@@ -3,6 +3,8 @@
 
 mod hostile;
 mod joining;
+mod mesh;
+mod mesh;
 mod news;
 mod node;
 mod peer;
