@@ -4,7 +4,6 @@
 mod hostile;
 mod joining;
 mod mesh;
-mod mesh;
 mod news;
 mod node;
 mod peer;
