@@ -145,6 +145,9 @@ impl Node {
         let log = self.config.with_extension("log");
         let mut process = Process::start(&name, &mut command, &log).unwrap();
         process.writes(self.ready, PATIENCE).await.unwrap();
+        // The reference says before that it is ready.
+        let listens = "Listening for route connections on";
+        process.writes(listens, PATIENCE).await.unwrap();
         self.process = Some(process);
     }
 
