@@ -1,6 +1,7 @@
 //! Tests that speak bytes to a core on a real port.
 //!
-//! Where the behaviours are tested that core-nats 10.2 to 10.4 number:
+//! Where the behaviours are tested that core-nats 10.2 to 10.5 number; `core_routes` is a program of the
+//! tests, which holds the same conversations with nats-server:
 //!
 //! | numbers | module |
 //! | --- | --- |
@@ -11,13 +12,19 @@
 //! | 21, 39 | `reload` |
 //! | 24, 25 | `pings` |
 //! | 26 | `closing` (text and no leftovers), `tls` (handshake) |
-//! | 28 | `delivery` |
+//! | 28 | `delivery`, `slow` |
 //! | 29 | `lame_duck`; signals and exit status: core_process of the tests |
 //! | 30 | `closing` |
 //! | 31, 34, 35, 38 | `auth`, `nkeys` |
 //! | 32, 33 | `permissions` |
 //! | 36 | `tls`, `mapping` |
 //! | 37 | `pins`, `tls_first`; curves are a matter of certs, which offers them |
+//! | 40, 45, 47, 51, 52 | core_routes: `joining`, `mesh`; permissions: `wiring` |
+//! | 41 to 44, 49, 53 | core_routes: `wiring` |
+//! | 46 | `routes`; core_routes: `wiring`, `mesh` |
+//! | 48, 55 | core_routes: `mesh` |
+//! | 50 | core_routes: `news` |
+//! | 54 | core_routes: `scale` |
 
 mod accounts;
 mod arguments;
