@@ -70,7 +70,7 @@ impl Wire {
         loop {
             let text = String::from_utf8_lossy(&self.unread);
             if let Some((before, behind)) = text.split_once(PONG) {
-                let answers = before.replace(PING, "");
+                let answers = without_pings(before);
                 self.unread = behind.as_bytes().to_vec();
                 return Ok(answers);
             }
@@ -86,7 +86,7 @@ impl Wire {
     pub async fn last_words(&mut self) -> anyhow::Result<String> {
         while self.read_some().await? {}
         let read = std::mem::take(&mut self.unread);
-        Ok(String::from_utf8_lossy(&read).replace(PING, ""))
+        Ok(without_pings(&String::from_utf8_lossy(&read)))
     }
 
     /// Whether something came before the end of the connection.
@@ -94,4 +94,10 @@ impl Wire {
         let count = tokio::time::timeout(PATIENCE, self.stream.read_buf(&mut self.unread)).await;
         Ok(count.context("no answer")?.context("reading")? > 0)
     }
+}
+
+/// Other lines may end like that.
+fn without_pings(text: &str) -> String {
+    let lines = text.split_inclusive("\r\n");
+    lines.filter(|&line| line != PING).collect()
 }

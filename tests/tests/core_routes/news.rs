@@ -51,9 +51,13 @@ async fn clients_learn_who_joins_and_leaves() {
         learns(&mut client, &node, &[THERE]).await;
         let second = Peer::join_in(&node, "SECOND", &reachable_at(&[ELSEWHERE])).await;
         learns(&mut client, &node, &[THERE, ELSEWHERE]).await;
-        let newcomer = Wire::connect(node.port).await.unwrap();
-        let known = newcomer.info["connect_urls"].as_array().map(Vec::len);
-        assert_eq!(known, Some(3), "{kind:?}: {}", newcomer.info);
+        let told = patience::until("newcomers are told of all", PATIENCE, async || {
+            let newcomer = Wire::connect(node.port).await?;
+            let known = newcomer.info["connect_urls"].as_array().map(Vec::len);
+            ensure!(known == Some(3), "{}", newcomer.info);
+            Ok(())
+        });
+        told.await.unwrap();
         drop(second);
         learns(&mut client, &node, &[THERE]).await;
         // A server may change its mind, which the reference does not listen to.
