@@ -406,12 +406,15 @@ impl Worker {
         }
     }
 
-    /// Operates on what was kept while the connection was being judged.
+    /// Operates on what was kept, while the connection was being judged or for lack of a line's end.
     pub(crate) fn operate_on_tail(&mut self, slot: usize) {
-        let input = std::mem::take(&mut self.exchange.connections[slot].tail);
+        let mut input = std::mem::take(&mut self.exchange.connections[slot].tail);
         let taken = self.operate(slot, &input);
-        let connection = &mut self.exchange.connections[slot];
-        connection.tail.extend_from_slice(&input[taken..]);
+        // It is freed when empty, and stays where it is while nothing is whole yet.
+        if taken < input.len() {
+            input.drain(..taken);
+            self.exchange.connections[slot].tail = input;
+        }
     }
 
     /// Carries out all whole operations at the start of the input; returns how many bytes they took.
