@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, net::SocketAddr, num::NonZeroUsize, time::Durat
 use broker_core::auth::settings::{SYSTEM_ACCOUNT, SubjectRules};
 use time::OffsetDateTime;
 
-use crate::config::{ClusterPort, Config, StoreLimits, TlsListener, WriteTimeout};
+use crate::config::{ClientPort, ClusterPort, Config, StoreLimits, TlsListener, WriteTimeout};
 
 /// Identity and configuration, as far as they are shown. Holds no secret.
 #[derive(Clone, Debug)]
@@ -116,6 +116,10 @@ pub(crate) struct ClusterFacts {
     pub(crate) host: String,
     pub(crate) port: u16,
     pub(crate) auth_timeout: Duration,
+    /// `None`: that of clients.
+    pub(crate) write_deadline: Option<Duration>,
+    /// `None`: the default.
+    pub(crate) write_timeout: Option<&'static str>,
     /// `host:port` of the configured routes, without user and password.
     pub(crate) urls: Vec<String>,
     pub(crate) tls: Option<TlsFacts>,
@@ -144,7 +148,8 @@ impl Facts {
             http: HttpFacts::new(config, identity.monitor),
             cluster: config.cluster.as_ref().map(|cluster| {
                 let taken = identity.routes.map(|address| address.port());
-                ClusterFacts::new(cluster, taken.unwrap_or(cluster.bind.port))
+                let port = taken.unwrap_or(cluster.bind.port);
+                ClusterFacts::new(cluster, &config.client, port)
             }),
             tags: config.client.server_tags.clone(),
             metadata: config.client.server_metadata.clone(),
@@ -185,12 +190,16 @@ impl ClientFacts {
             max_payload: client.max_payload,
             max_pending: client.max_pending,
             write_deadline: client.write_deadline,
-            write_timeout: match client.write_timeout {
-                WriteTimeout::Default => None,
-                WriteTimeout::Close => Some("close"),
-                WriteTimeout::Retry => Some("retry"),
-            },
+            write_timeout: shown(client.write_timeout),
         }
+    }
+}
+
+fn shown(timeout: WriteTimeout) -> Option<&'static str> {
+    match timeout {
+        WriteTimeout::Default => None,
+        WriteTimeout::Close => Some("close"),
+        WriteTimeout::Retry => Some("retry"),
     }
 }
 
@@ -223,7 +232,7 @@ impl HttpFacts {
 }
 
 impl ClusterFacts {
-    fn new(cluster: &ClusterPort, port: u16) -> Self {
+    fn new(cluster: &ClusterPort, client: &ClientPort, port: u16) -> Self {
         let settings = &cluster.settings;
         let restricted = |rules: &SubjectRules| {
             let open = rules.allow.is_empty() && rules.deny.is_empty();
@@ -234,6 +243,9 @@ impl ClusterFacts {
             host: cluster.bind.host.clone(),
             port,
             auth_timeout: cluster.auth_timeout,
+            write_deadline: Some(cluster.write_deadline)
+                .filter(|own| *own != client.write_deadline),
+            write_timeout: shown(cluster.write_timeout),
             urls: urls
                 .map(|url| format!("{}:{}", url.host, url.port))
                 .collect(),

@@ -117,6 +117,10 @@ struct Cluster<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     pool_size: Option<i8>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    write_deadline: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    write_timeout: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     tls_cert_not_after: Option<Stamp>,
 }
 
@@ -138,6 +142,8 @@ impl<'a> Cluster<'a> {
             tls_required: facts.tls.is_some_and(|tls| tls.required),
             tls_verify: facts.tls.is_some_and(|tls| tls.verify),
             pool_size: Some(NO_POOL),
+            write_deadline: facts.write_deadline.map(nanos),
+            write_timeout: facts.write_timeout,
             tls_cert_not_after: not_after,
         }
     }

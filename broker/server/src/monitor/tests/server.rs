@@ -58,6 +58,8 @@ fn everything() -> (Facts, Values) {
         host: "::".to_owned(),
         port: 6222,
         auth_timeout: Duration::from_secs(4),
+        write_deadline: Some(Duration::from_secs(3)),
+        write_timeout: Some("close"),
         urls: vec!["h:1".to_owned()],
         tls: Some(tls),
         import: Some(SubjectRules {
@@ -158,6 +160,7 @@ async fn varz_shows_each_figure_in_its_place() {
             json!({
                 "name": "C1", "addr": "::", "cluster_port": 6222, "auth_timeout": 4, "urls": ["h:1"],
                 "tls_timeout": 0.5, "tls_required": true, "tls_verify": true, "pool_size": -1,
+                "write_deadline": 3_000_000_000_u64, "write_timeout": "close",
                 "tls_cert_not_after": "2031-01-02T03:04:05Z",
             }),
         ),
