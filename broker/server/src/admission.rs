@@ -81,6 +81,7 @@ impl Worker {
             let from = connection.phase.deadline().unwrap_or(now);
             connection.authenticate_by = Some(from + settings.config.auth_timeout);
         }
+        connection.trace(settings.config.trace);
         debug!("{address} - cid:{id} - Client connection created");
         let full = is_full(shared, &settings.config);
         let tls_first = tls_port.is_some_and(|tls| tls.first != HandshakeFirst::Never);
@@ -116,6 +117,9 @@ impl Worker {
                 );
                 let ended = session.close();
                 let account = Arc::clone(session.account());
+                for subscription in &ended {
+                    connection.trace_ended(&subscription.sid);
+                }
                 self.exchange.shared.unsubscribe(&account, &ended);
                 self.exchange.counters.connections -= 1;
                 if reason == CloseReason::StaleConnection {

@@ -44,6 +44,11 @@ impl Worker {
         if old.info != new.info && !self.exchange.shared.is_lame_duck() {
             self.announce(|_| {});
         }
+        if old.config.trace != new.config.trace {
+            for (_, connection) in &mut self.exchange.connections {
+                connection.trace(new.config.trace);
+            }
+        }
         self.apply_to_routes(&old);
     }
 

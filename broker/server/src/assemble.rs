@@ -23,6 +23,7 @@ use crate::{
     },
     monitor::https,
     settings::{CoreConfig, FailureReports, RoutePort, RouteTls, TlsPort},
+    trace::TraceSettings,
 };
 
 /// TLS of all ports, as loaded.
@@ -147,6 +148,10 @@ pub(crate) fn core_config(config: &Config, tls: &LoadedTls) -> CoreConfig {
             .as_ref()
             .zip(tls.clients.clone())
             .map(|(listener, loaded)| tls_port(listener, loaded, client.allow_non_tls)),
+        trace: config.log.trace.then_some(TraceSettings {
+            headers_only: config.log.trace_headers,
+            max_bytes: config.log.max_traced_msg_len,
+        }),
         cluster: config.cluster.as_ref().map(|port| RoutePort {
             reports: FailureReports {
                 connecting: client.connect_error_reports,

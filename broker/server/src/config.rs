@@ -253,13 +253,13 @@ impl LogSettings {
             (true, false) => "debug",
             (false, false) => "info",
         };
-        let (core, streaming) = (
-            level(self.debug, self.trace),
-            level(self.stan_debug, self.stan_trace),
-        );
+        let core = level(self.debug, false);
+        let protocol = level(self.debug, self.trace);
+        let streaming = level(self.stan_debug, self.stan_trace);
         format!(
-            "info,broker_server={core},broker_core={core},broker_server::streaming={streaming},\
-             broker_core::streaming={streaming},broker_store={streaming}"
+            "info,broker_server={core},broker_core={core},broker_server::trace={protocol},\
+             broker_server::streaming={streaming},broker_core::streaming={streaming},\
+             broker_store={streaming}"
         )
     }
 }

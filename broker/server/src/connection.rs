@@ -22,6 +22,7 @@ use crate::{
     output::{ChunkPool, MAX_SLICES, Output},
     routes::Link,
     timers::Armed,
+    trace::Tracer,
     transport::Transport,
 };
 
@@ -64,6 +65,8 @@ pub(crate) struct Connection {
     taken: u64,
     /// Of the connection's task.
     pub(crate) task: Option<Waker>,
+    /// There is one as long as it is traced.
+    pub(crate) tracer: Option<Box<Tracer>>,
 }
 
 /// Whom the connection is with.
@@ -166,6 +169,7 @@ impl Connection {
             armed: Armed::default(),
             taken: 0,
             task: None,
+            tracer: None,
         }
     }
 
@@ -279,6 +283,14 @@ impl Connection {
                 return Err(io::ErrorKind::WriteZero.into());
             }
             self.taken += written as u64;
+            if self.tracer.is_some() {
+                let mut taken = Vec::new();
+                for slice in &slices[..count] {
+                    taken.extend_from_slice(slice);
+                }
+                taken.truncate(written);
+                self.trace_out(&taken);
+            }
             self.output.advance(written, pool);
         }
         self.transport.send_accepted()?;

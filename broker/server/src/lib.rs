@@ -35,6 +35,7 @@ mod spin;
 mod stats;
 mod streaming;
 mod timers;
+mod trace;
 mod transport;
 #[cfg(test)]
 mod wire;

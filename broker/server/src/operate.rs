@@ -9,7 +9,7 @@ use broker_core::{
 };
 use broker_proto::{
     encode,
-    op::{ClientOp, Publication, ServerError},
+    op::{ClientOp, ParseError, Publication, ServerError},
     parser::{Limits, Step, parse},
     quote::Quoted,
     subject,
@@ -32,6 +32,7 @@ impl Worker {
             max_payload,
             headers: self.session(slot).headers,
         };
+        let traced = self.exchange.connections[slot].tracer.is_some();
         let mut run = Run::new();
         let mut at = 0;
         loop {
@@ -51,10 +52,17 @@ impl Worker {
                 }
                 Err(error) => {
                     self.publish(slot, &mut run);
+                    self.trace_refused(slot, &input[at..], &error);
                     self.refuse(slot, error.reply(), error.into());
                     break;
                 }
             };
+            if traced {
+                // What came of the one before stands before it in the trace.
+                self.publish(slot, &mut run);
+                self.flush_now(slot);
+                self.exchange.connections[slot].trace_in(&input[at..at + consumed]);
+            }
             at += consumed;
             if let ClientOp::Publish(publication) = op {
                 let continues = run
@@ -74,6 +82,26 @@ impl Worker {
         // Even if nobody was interested: the counts have changed.
         self.schedule_pass();
         at
+    }
+
+    fn trace_ended(&mut self, slot: usize, sid: &[u8]) {
+        if self.exchange.connections[slot].tracer.is_some() {
+            self.flush_now(slot);
+            self.exchange.connections[slot].trace_ended(sid);
+        }
+    }
+
+    fn flush_now(&mut self, slot: usize) {
+        let now = self.exchange.now;
+        self.exchange.connections[slot].flush(now, &mut self.exchange.pool);
+    }
+
+    /// A line that says what no operation can say is shown all the same, one too long is not.
+    fn trace_refused(&self, slot: usize, input: &[u8], error: &ParseError) {
+        if matches!(error, ParseError::Arguments | ParseError::Payload) {
+            let line = input.split_inclusive(|byte| *byte == b'\n').next();
+            self.exchange.connections[slot].trace_in(line.unwrap_or_default());
+        }
     }
 
     pub(crate) fn session(&mut self, slot: usize) -> &mut Session {
@@ -102,6 +130,9 @@ impl Worker {
                 let account = Arc::clone(session.account());
                 self.exchange.shared.unsubscribe(&account, ended.as_slice());
                 self.acknowledge(slot);
+                if ended.is_some() {
+                    self.trace_ended(slot, sid);
+                }
             }
             ClientOp::Ping => self.answer_ping(slot),
             ClientOp::Pong => connection.liveness.ponged(now),

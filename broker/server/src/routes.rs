@@ -375,6 +375,7 @@ impl Worker {
         let liveness = Liveness::new(&self.route_pings(), now);
         let role = Role::Route(Box::new(link));
         let mut connection = Connection::new(peer, address, transport, role, liveness, phase);
+        connection.trace(self.exchange.settings.config.trace);
         let routes = self.routes.as_mut()?;
         if accepted && routes.login.is_required() {
             connection.authenticate_by = Some(now + port.auth_timeout);

@@ -18,7 +18,7 @@ use broker_proto::info::ServerInfo;
 use certs::reload::PeerRefusal;
 use rustls::{ClientConfig, ServerConfig};
 
-use crate::config::HandshakeFirst;
+use crate::{config::HandshakeFirst, trace::TraceSettings};
 
 /// What nats-streaming-server 0.25.6 shows in `INFO`; clients read features off it.
 pub(crate) const NATS_VERSION: &str = "2.9.24";
@@ -64,6 +64,8 @@ pub(crate) struct CoreConfig {
     pub(crate) auth_timeout: Duration,
     pub(crate) tls: Option<TlsPort>,
     pub(crate) cluster: Option<RoutePort>,
+    /// `None`: nothing is traced.
+    pub(crate) trace: Option<TraceSettings>,
     /// `None`: one for each core this process may use.
     pub(crate) workers: Option<usize>,
 }
@@ -92,6 +94,7 @@ impl Default for CoreConfig {
             auth_timeout: Duration::from_secs(2),
             tls: None,
             cluster: None,
+            trace: None,
             workers: None,
         }
     }

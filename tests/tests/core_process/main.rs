@@ -8,3 +8,4 @@ mod lame_duck;
 mod reload;
 mod secrets;
 mod server;
+mod trace;

@@ -40,6 +40,7 @@ impl Worker {
             }
             match parse(&input[at..], &limits) {
                 Ok(Step::Taken { op, consumed }) => {
+                    connection.trace_in(&input[at..at + consumed]);
                     at += consumed;
                     self.carry_out_route(slot, op);
                 }
