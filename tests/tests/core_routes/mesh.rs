@@ -8,7 +8,7 @@ use futures_util::future::join_all;
 use tests::{patience, wire::Wire};
 
 use super::{
-    node::{Kind, Node, PATIENCE, meets},
+    node::{Kind, Node, PATIENCE, meets, routes},
     peer::hears,
 };
 
@@ -16,15 +16,6 @@ const NUMBERED: usize = 50;
 /// Tells the ends of numbered messages apart, some of which come late.
 static ROUND: AtomicUsize = AtomicUsize::new(0);
 const LOGIN: &str = "authorization { user: r, password: secret }\n";
-
-/// A cluster block that dials others with these credentials.
-fn routes(to: &[&Node], credentials: &str) -> String {
-    let urls: Vec<String> = to
-        .iter()
-        .map(|node| format!("\"nats-route://{credentials}127.0.0.1:{}\"", node.routes))
-        .collect();
-    format!("name: c\nroutes: [{}]\n", urls.join(", "))
-}
 
 /// `from` publishes numbered messages, which all of `to` have subscribed to and get once each and in
 /// order. False if some are missing: a route may still be one that is going to be given up for another.
@@ -62,7 +53,7 @@ async fn all_hear(from: &mut Wire, to: &mut [Wire], subject: &str) -> bool {
 }
 
 /// What the client of each of the servers publishes comes to the clients of all of them once.
-async fn is_full_mesh(nodes: &[&Node]) {
+pub(crate) async fn is_full_mesh(nodes: &[&Node]) {
     let mut attempt = 0;
     let formed = patience::until("a full mesh", PATIENCE, async || {
         attempt += 1;

@@ -210,6 +210,15 @@ fn signal(process: &Process, signal: Signal) {
     kill_process(pid, signal).unwrap();
 }
 
+/// A cluster block that dials others with these credentials.
+pub(crate) fn routes(to: &[&Node], credentials: &str) -> String {
+    let urls: Vec<String> = to
+        .iter()
+        .map(|node| format!("\"nats-route://{credentials}127.0.0.1:{}\"", node.routes))
+        .collect();
+    format!("name: c\nroutes: [{}]\n", urls.join(", "))
+}
+
 /// Publishes on `subject` until `to` gets one, which shows that what `to` wanted before is known there too.
 pub(crate) async fn meets(from: &mut Wire, to: &mut Wire, subject: &str) {
     let publish = format!("PUB {subject} 0\r\n\r\n");
