@@ -370,24 +370,16 @@ async fn serve(
     }
     // Nobody may be waiting for it.
     let _ = first.accepting.send(());
-    // A task like those of connections: who closed before another came has left when that is placed.
-    let clients = tokio::task::spawn_local(listener::accept(
-        first.clients.into(),
-        false,
-        worker.clone(),
-        Arc::clone(shared),
-        first.listening,
-    ));
     let clients = async {
-        // It does not panic; and in lame duck mode everything else goes on.
-        let _ = clients.await;
+        let socket = first.clients.into();
+        listener::accept(socket, false, worker, shared, &first.listening).await;
+        // In lame duck mode everything else goes on.
         token.cancelled().await;
     };
     let routes = async {
         if let Some((socket, address)) = first.routes {
             Routes::begin(worker, shared, address);
-            let (worker, shared) = (worker.clone(), Arc::clone(shared));
-            listener::accept(socket.into(), true, worker, shared, token.clone()).await;
+            listener::accept(socket.into(), true, worker, shared, token).await;
         }
     };
     tokio::join!(clients, routes);

@@ -40,14 +40,15 @@ pub(crate) enum Origin {
 pub(crate) async fn accept(
     listener: TcpListener,
     routes: bool,
-    worker: WorkerHandle,
-    shared: Arc<Shared>,
-    token: CancellationToken,
+    worker: &WorkerHandle,
+    shared: &Arc<Shared>,
+    token: &CancellationToken,
 ) {
     let listener = match watched(listener) {
         Ok(listener) => listener,
         Err(error) => return error!("unable to wait for connections: {error}"),
     };
+    let mut last = shared.workers.len() - 1;
     loop {
         let accepted = tokio::select! {
             accepted = listener.async_io(Interest::READABLE, accept_one) => accepted,
@@ -75,7 +76,8 @@ pub(crate) async fn accept(
             address,
             origin: Origin::ClientPort,
         };
-        worker.assign(shared.place_client(), newcomer);
+        last = shared.place_client(last);
+        worker.assign(last, newcomer);
     }
 }
 

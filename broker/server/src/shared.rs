@@ -168,11 +168,13 @@ impl Shared {
         self.lame_duck.load(Acquire)
     }
 
-    /// A client has been accepted: the worker that gets it is the one with the fewest, and among those
-    /// the first, which accepts, so that clients who come and go one after another need no other.
-    pub(crate) fn place_client(&self) -> usize {
-        let clients = |at: &usize| self.workers[*at].clients.load(Relaxed);
-        let worker = (0..self.workers.len()).min_by_key(clients).unwrap_or(0);
+    /// A client has been accepted: the worker that gets it is the one with the fewest, and among equals
+    /// the next `after` the one before it. So one says goodbye to a client while another greets the next.
+    pub(crate) fn place_client(&self, after: usize) -> usize {
+        let count = self.workers.len();
+        let turns = (1..=count).map(|turn| (after + turn) % count);
+        let worker = turns.min_by_key(|at| self.workers[*at].clients.load(Relaxed));
+        let worker = worker.expect("there is a worker, or nothing would be accepted");
         self.workers[worker].clients.fetch_add(1, Relaxed);
         worker
     }
@@ -231,13 +233,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn clients_go_where_the_fewest_are_and_to_the_first_among_equals() {
+    fn clients_go_where_the_fewest_are_and_by_turns_among_equals() {
         let identity = ServerInfo::default();
         let settings = Settings::new(CoreConfig::default(), &identity).unwrap();
         let shared = Shared::new(settings, identity, ([127, 0, 0, 1], 4222).into(), 3);
-        assert_eq!([(); 4].map(|()| shared.place_client()), [0, 1, 2, 0]);
+        let mut last = 2;
+        let mut next = || {
+            last = shared.place_client(last);
+            last
+        };
+        assert_eq!([(); 4].map(|()| next()), [0, 1, 2, 0]);
         shared.release_client(1);
-        assert_eq!([(); 3].map(|()| shared.place_client()), [1, 1, 2]);
+        assert_eq!([(); 3].map(|()| next()), [1, 2, 1]);
         assert_eq!(shared.clients(), 6);
     }
 }
