@@ -31,6 +31,7 @@ use broker_core::{
 };
 use broker_proto::{
     info::ServerInfo,
+    quote::Quoted,
     route::{RouteInfo, SubjectPermission, encode},
 };
 use tokio::sync::Notify;
@@ -264,9 +265,7 @@ impl Worker {
                 error,
             } => {
                 if let Some(error) = error {
-                    let mut text = Vec::new();
-                    encode::error(&error, &mut text);
-                    self.tell(route, &text);
+                    self.tell_error(route, &error);
                 }
                 if let Some(slot) = self.place(route) {
                     self.exchange.connections[slot].close(CloseReason::Route(reason));
@@ -299,6 +298,17 @@ impl Worker {
         if let Some(slot) = self.place(route) {
             self.reply(slot, text);
         }
+    }
+
+    /// Operators read it too: whom it is told may be somebody who does not write it down.
+    fn tell_error(&mut self, route: RouteId, error: &str) {
+        if let Some(slot) = self.place(route) {
+            let label = self.exchange.connections[slot].label();
+            error!("{label} - {}", Quoted(error.as_bytes()));
+        }
+        let mut text = Vec::new();
+        encode::error(error, &mut text);
+        self.tell(route, &text);
     }
 
     /// The route is up: it learns what is wanted here.
