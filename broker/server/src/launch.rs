@@ -2,7 +2,7 @@
 
 use std::{
     fmt, io,
-    net::{SocketAddr, ToSocketAddrs},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs},
     sync::Arc,
     thread,
     time::Duration,
@@ -30,7 +30,7 @@ use crate::{
 };
 
 /// Connections that may wait to be accepted; the kernel caps it.
-const BACKLOG: i32 = 4096;
+pub(crate) const BACKLOG: i32 = 4096;
 
 /// Makes the service of worker 0, on its thread and in its `LocalSet`, before connections are
 /// accepted.
@@ -257,22 +257,51 @@ fn bind(host: &str, port: i32) -> Result<(Socket, SocketAddr), StartError> {
     })
 }
 
-fn take_address(host: &str, port: i32) -> io::Result<(Socket, SocketAddr)> {
+/// Takes an address without listening on it yet. All addresses of IPv4 are all of IPv6 as well, as with
+/// the reference, where the machine has IPv6.
+pub(crate) fn take_address(host: &str, port: i32) -> io::Result<(Socket, SocketAddr)> {
     let port = u16::try_from(port.max(0)).map_err(|_| io::ErrorKind::InvalidInput)?;
     let address = (host, port)
         .to_socket_addrs()?
         .next()
         .ok_or(io::ErrorKind::AddrNotAvailable)?;
-    let domain = Domain::for_address(address);
-    let socket = Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
-    socket.set_reuse_address(true)?;
-    socket.set_nonblocking(true)?;
-    socket.bind(&address.into())?;
+    let everywhere = SocketAddr::from((Ipv6Addr::UNSPECIFIED, port));
+    let socket = match address.ip() == IpAddr::V4(Ipv4Addr::UNSPECIFIED) {
+        true => bound(everywhere).or_else(|error| match error.kind() {
+            io::ErrorKind::AddrInUse => Err(error),
+            _ => bound(address),
+        })?,
+        false => bound(address)?,
+    };
     let bound = socket
         .local_addr()?
         .as_socket()
         .ok_or(io::ErrorKind::AddrNotAvailable)?;
     Ok((socket, bound))
+}
+
+fn bound(address: SocketAddr) -> io::Result<Socket> {
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::STREAM,
+        Some(Protocol::TCP),
+    )?;
+    if address.is_ipv6() && address.ip().is_unspecified() {
+        socket.set_only_v6(false)?;
+    }
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    Ok(socket)
+}
+
+/// A bound address as it was asked for: a socket that takes IPv6 too is called by the IPv4 address that
+/// stands for all.
+pub(crate) fn as_asked(host: &str, bound: SocketAddr) -> SocketAddr {
+    match host.parse() {
+        Ok(Ipv4Addr::UNSPECIFIED) => (Ipv4Addr::UNSPECIFIED, bound.port()).into(),
+        _ => bound,
+    }
 }
 
 fn share(config: CoreConfig, address: SocketAddr) -> Result<Shared, StartError> {

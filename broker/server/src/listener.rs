@@ -96,7 +96,9 @@ fn accept_one(listener: &TcpListener) -> io::Result<(TcpStream, SocketAddr)> {
     let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
     let (socket, address) = acceptfrom_with(listener, flags)?;
     let address = address.and_then(|address| address.try_into().ok());
-    let address = address.ok_or(io::ErrorKind::ConnectionAborted)?;
+    let address: SocketAddr = address.ok_or(io::ErrorKind::ConnectionAborted)?;
+    // IPv4 in its own form even where it came in over an IPv6 socket.
+    let address = SocketAddr::new(address.ip().to_canonical(), address.port());
     Ok((socket.into(), address))
 }
 

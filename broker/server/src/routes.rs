@@ -44,6 +44,7 @@ use crate::{
     close_reason::CloseReason,
     connection::{Connection, Phase, Role},
     interfaces,
+    launch::as_asked,
     listener::Origin,
     settings::{NATS_VERSION, RoutePort, Settings},
     shared::Shared,
@@ -101,7 +102,8 @@ impl Routes {
             // `check` refuses such settings before anything starts.
             Err(error) => return error!("routes are not served: {error}"),
         };
-        banner::routes_listening(routes.mesh.cluster_name(), address);
+        let shown = as_asked(&port.host, address);
+        banner::routes_listening(routes.mesh.cluster_name(), shown);
         let changed = Arc::clone(&routes.changed);
         worker.with(|worker| {
             let cluster = routes.mesh.cluster_name().to_owned();

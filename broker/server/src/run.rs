@@ -23,7 +23,7 @@ use crate::{
     config::{self, Bind, Command, Config, StoreKind},
     identity,
     lame_duck::LameDuck,
-    launch::{Core, MakeInternal},
+    launch::{BACKLOG, Core, MakeInternal, as_asked, take_address},
     metrics,
     monitor::{Facts, Identity, Monitor},
     process_files::{self, Listeners, Listening, ProcessFiles},
@@ -123,7 +123,7 @@ async fn serve(config: Config, log: NatsLog) -> anyhow::Result<()> {
 
     let tls = LoadedTls::load(&config)?;
     tls.watch(&tasks, &core_stop);
-    let pages = Pages::bind(&config).await?;
+    let pages = Pages::bind(&config)?;
 
     let (query, desk) = query();
     let (make_internal, mut streaming) = streaming(&config, desk, stop.clone());
@@ -133,7 +133,8 @@ async fn serve(config: Config, log: NatsLog) -> anyhow::Result<()> {
     let identity = identify(&config, &core, &pages)?;
     announce_start(&config, &identity);
     core.accepting().await?;
-    banner::listening(core.address(), config.client.tls.is_some());
+    let shown = as_asked(&config.client.bind.host, core.address());
+    banner::listening(shown, config.client.tls.is_some());
 
     let listeners = listeners(&config, &core, &identity);
     let files = ProcessFiles::leave(&config.process_files, &listeners)?;
@@ -319,14 +320,21 @@ fn identify(config: &Config, core: &Core, pages: &Pages) -> anyhow::Result<Ident
 /// The sockets of monitoring and metrics, taken before anything starts.
 struct Pages {
     monitor: Option<TcpListener>,
+    /// As it was asked for.
+    monitor_host: String,
     metrics: Option<TcpListener>,
 }
 
 impl Pages {
-    async fn bind(config: &Config) -> anyhow::Result<Self> {
+    fn bind(config: &Config) -> anyhow::Result<Self> {
         Ok(Self {
-            monitor: listen(config.monitor.as_ref()).await?,
-            metrics: listen(config.metrics.as_ref()).await?,
+            monitor: listen(config.monitor.as_ref())?,
+            monitor_host: config
+                .monitor
+                .as_ref()
+                .map(|bind| bind.host.clone())
+                .unwrap_or_default(),
+            metrics: listen(config.metrics.as_ref())?,
         })
     }
 
@@ -339,7 +347,7 @@ impl Pages {
     ) -> anyhow::Result<()> {
         if let Some(socket) = self.monitor {
             let monitor = Arc::clone(monitor);
-            let address = socket.local_addr()?;
+            let address = as_asked(&self.monitor_host, socket.local_addr()?);
             if let Some(tls) = &tls.monitor {
                 banner::monitoring_tls(address);
                 tasks.spawn(monitor.serve_tls(socket, Arc::clone(tls), token.clone()));
@@ -356,11 +364,14 @@ impl Pages {
     }
 }
 
-async fn listen(bind: Option<&Bind>) -> anyhow::Result<Option<TcpListener>> {
+fn listen(bind: Option<&Bind>) -> anyhow::Result<Option<TcpListener>> {
     let Some(Bind { host, port }) = bind else {
         return Ok(None);
     };
-    let socket = TcpListener::bind((host.as_str(), *port)).await;
+    let socket = take_address(host, (*port).into()).and_then(|(socket, _)| {
+        socket.listen(BACKLOG)?;
+        TcpListener::from_std(socket.into())
+    });
     socket
         .with_context(|| format!("unable to listen on {host}:{port}"))
         .map(Some)

@@ -33,6 +33,7 @@ mod bounds;
 mod chaos;
 mod closing;
 mod delivery;
+mod everywhere;
 mod internal;
 mod lame_duck;
 mod limits;
