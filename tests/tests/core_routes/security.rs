@@ -24,7 +24,9 @@ async fn are_apart(one: &Node, other: &Node) {
         to.answers().await.unwrap();
         from.send(b"PUB apart 0\r\n\r\n").await.unwrap();
         from.answers().await.unwrap();
-        assert_eq!(to.answers().await.unwrap(), "");
+        // News of a server that was believed to have joined may come.
+        let got = to.answers().await.unwrap();
+        assert!(!got.contains("MSG "), "{got}");
     }
 }
 
@@ -203,7 +205,8 @@ async fn only_what_the_cluster_permits_passes_between_servers() {
             let (mut inside, mut outside) = (guarded.client().await, open.client().await);
             let mut all: String = SUBJECTS
                 .iter()
-                .map(|subject| format!("SUB {subject} 1\r\n"))
+                .zip(10..)
+                .map(|(subject, sid)| format!("SUB {subject} {sid}\r\n"))
                 .collect();
             all += "SUB in.end.> 2\r\nSUB out.end.> 3\r\nSUB in.end 4\r\nSUB out.end 5\r\n";
             for client in [&mut inside, &mut outside] {
