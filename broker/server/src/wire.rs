@@ -19,10 +19,12 @@
 //! | 32, 33 | `permissions` |
 //! | 36 | `tls`, `mapping` |
 //! | 37 | `pins`, `tls_first`; curves are a matter of certs, which offers them |
-//! | 40, 45, 47, 51, 52 | core_routes: `joining`, `mesh`; permissions: `wiring` |
+//! | 40, 45, 47 | core_routes: `joining`, `mesh` |
+//! | 51, 52 | core_routes: `joining`, `security`; permissions: `wiring`, `security` |
 //! | 41 to 44, 49, 53 | core_routes: `wiring` |
 //! | 46 | `routes`; core_routes: `wiring`, `mesh` |
-//! | 48, 55 | core_routes: `mesh` |
+//! | 48 | core_routes: `queues` |
+//! | 55 | core_routes: `mesh` |
 //! | 50 | core_routes: `news` |
 //! | 54 | core_routes: `scale` |
 
