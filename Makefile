@@ -7,7 +7,7 @@ comma := ,
 help:
 	@echo "make demo         the product does its main job on this machine (ONCE=1: end after the table)"
 	@echo "make bench        our broker beside nats-server, about 20 min (BENCH=--quick, BENCH='--only 1:1 --rounds 3', BENCH=--help)"
-	@echo "make dist         what users get: small static programs in target/dist (takes minutes)"
+	@echo "make dist         the broker as users get it: a small static program in target/dist (takes minutes)"
 	@echo "make budget       instructions that a message costs, against those on record (needs valgrind)"
 	@echo "make test         obtain what is missing, then run everything"
 	@echo "make test-quick   format and unit tests, nothing but cargo"
@@ -37,22 +37,20 @@ demo:
 # Rates, processor time, memory and latency as ratios to nats-server; needs a machine that does nothing else.
 bench:
 	tests/tools/obtain nats
-	$(MAKE) dist CRATES="-p broker-server"
+	$(MAKE) dist
 	cargo build --release -p tests-bench --bin stanchion-bench
 	target/release/stanchion-bench $(BENCH)
 
-# What users get, in target/dist: each program one file that needs nothing else, not even a C library, and runs in an
+# The broker as users get it, in target/dist: one file that needs nothing else, not even a C library, and runs in an
 # empty image. Identical functions are folded, relocations packed, tables for unwinding left out; random numbers
 # come from the system call, since a static program cannot look whether the C library has it.
-CRATES ?= -p broker-server -p sidecar -p webhook
 HOST := $(shell rustc --print host-tuple)
 DIST_FLAGS := -C target-feature=+crt-static -C force-unwind-tables=no --cfg getrandom_backend="linux_getrandom" \
 	$(addprefix -C link-arg=-Wl$(comma),--icf=all -z$(comma)pack-relative-relocs -z$(comma)keep-text-section-prefix \
 	--no-eh-frame-hdr -T$(comma)deploy/no_unwinding.ld)
 dist:
-	RUSTFLAGS='$(DIST_FLAGS)' cargo build --profile dist --target $(HOST) $(CRATES)
-	mkdir -p target/dist
-	find target/$(HOST)/dist -maxdepth 1 -name 'stanchion-*' -perm -u+x -exec cp {} target/dist/ \;
+	RUSTFLAGS='$(DIST_FLAGS)' cargo build --profile dist --target $(HOST) -p broker-server
+	install -D -t target/dist target/$(HOST)/dist/stanchion-broker
 
 # The same in every run on every machine, so that a small loss shows at once.
 budget:

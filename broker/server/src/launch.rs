@@ -77,7 +77,7 @@ impl fmt::Debug for Core {
     }
 }
 
-/// A worker thread ended although nobody told it to: it panicked.
+/// A worker thread ended although nobody told it to; the log says why.
 #[derive(Debug, thiserror::Error)]
 #[error("a worker ended unexpectedly")]
 pub(crate) struct WorkerLost;

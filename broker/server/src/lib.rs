@@ -23,6 +23,7 @@ mod metrics;
 mod monitor;
 mod operate;
 mod output;
+mod panics;
 mod process_files;
 mod reload;
 mod route_interest;

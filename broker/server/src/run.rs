@@ -26,6 +26,7 @@ use crate::{
     launch::{BACKLOG, Core, MakeInternal, as_asked, take_address},
     metrics,
     monitor::{Facts, Identity, Monitor},
+    panics,
     process_files::{self, Listeners, Listening, ProcessFiles},
     reload::Reloader,
     settings::NATS_VERSION,
@@ -70,6 +71,7 @@ fn failed(error: &anyhow::Error) -> ExitCode {
 }
 
 fn start(config: Config) -> anyhow::Result<()> {
+    panics::end_the_process();
     let log = NatsLog::install(&process_files::log_settings(&config.log))?;
     let has_log_file = config.log.file.is_some();
     let runtime = tokio::runtime::Builder::new_current_thread()
