@@ -187,12 +187,15 @@ fn general<'a>(input: &'a [u8], limits: &Limits) -> Result<Step<ClientOp<'a>>, P
     let Some((verb, verb_len)) = verb(input, &VERBS)? else {
         return Ok(Step::Incomplete { needed: 0 });
     };
-    let wants_separator = matches!(
-        verb,
-        Verb::Pub | Verb::Hpub | Verb::Sub | Verb::Unsub | Verb::Err
-    );
+    let follows = match verb {
+        Verb::Pub | Verb::Hpub | Verb::Sub | Verb::Unsub | Verb::Err => {
+            Follows::SeparatedArguments
+        }
+        Verb::Connect | Verb::Info => Follows::Arguments,
+        Verb::Ping | Verb::Pong | Verb::Ok => Follows::Nothing,
+    };
     let Some((arguments, line_end)) =
-        arguments(input, verb_len, wants_separator, limits.max_control_line)?
+        arguments(input, verb_len, follows, limits.max_control_line)?
     else {
         return Ok(Step::Incomplete { needed: 0 });
     };
@@ -241,19 +244,31 @@ pub(crate) fn verb<V: Copy>(
     }
 }
 
+/// What belongs behind a verb.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Follows {
+    /// What comes all the same is passed over.
+    Nothing,
+    /// Perhaps with blanks before them.
+    Arguments,
+    /// With a blank before them.
+    SeparatedArguments,
+}
+
 /// What stands between the verb and the line end, and where the next line begins; `None` until all
-/// of it has arrived.
+/// of it has arrived. The first byte behind the blanks is always taken for an argument's, a line end
+/// too, which then separates arguments (observed on nats-server 2.15).
 pub(crate) fn arguments(
     input: &[u8],
     verb_len: usize,
-    wants_separator: bool,
+    follows: Follows,
     max_control_line: usize,
 ) -> Result<Option<(&[u8], usize)>, ParseError> {
     let separated = input[verb_len..]
         .iter()
         .position(|byte| !matches!(byte, b' ' | b'\t'))
         .unwrap_or(input.len() - verb_len);
-    if wants_separator && separated == 0 {
+    if follows == Follows::SeparatedArguments && separated == 0 {
         return match input.len() == verb_len {
             true => Ok(None),
             false => Err(ParseError::UnknownOperation),
@@ -262,7 +277,8 @@ pub(crate) fn arguments(
     let start = verb_len + separated;
     // One byte more than the limit for the CR, which does not count, and one for the LF.
     let window = &input[start..input.len().min(start + max_control_line + 2)];
-    let Some(length) = memchr(b'\n', window) else {
+    let first = usize::from(follows != Follows::Nothing).min(window.len());
+    let Some(length) = memchr(b'\n', &window[first..]).map(|length| first + length) else {
         let arrived = input.len() - start - usize::from(input.ends_with(b"\r"));
         if arrived > max_control_line {
             return Err(ParseError::ControlLine);
@@ -279,7 +295,7 @@ pub(crate) fn arguments(
 
 /// The arguments of a line.
 pub(crate) fn tokens(line: &[u8]) -> impl Iterator<Item = &[u8]> {
-    line.split(|byte| matches!(byte, b' ' | b'\t' | b'\r'))
+    line.split(|byte| matches!(byte, b' ' | b'\t' | b'\r' | b'\n'))
         .filter(|argument| !argument.is_empty())
 }
 

@@ -350,14 +350,23 @@ impl Worker {
     }
 }
 
-/// Nobody may publish to these: replies of gateways and groups of JetStream.
+/// Nobody may publish to these: replies of gateways and groups of JetStream (nats-server 2.15,
+/// `hasGWRoutedReplyPrefix` and `processInboundClientMsg`).
 fn is_reserved(subject: &[u8]) -> bool {
-    subject.starts_with(b"_GR_.") || subject.starts_with(b"$NRG.")
+    begins_with(subject, &GATEWAY_REPLIES) || subject.starts_with(b"$NRG.")
 }
 
-/// Answers to these would go to services of the reference.
+/// Answers to these would go to services of the reference (nats-server 2.15, `isReservedReply`).
 fn is_reserved_reply(reply: &[u8]) -> bool {
-    [&b"_R_."[..], b"$JS.ACK.", b"_GR_."]
-        .iter()
-        .any(|prefix| reply.starts_with(prefix))
+    reply.starts_with(b"_R_.")
+        || begins_with(reply, &[b"$JS.ACK."])
+        || begins_with(reply, &GATEWAY_REPLIES)
+}
+
+const GATEWAY_REPLIES: [&[u8]; 2] = [b"_GR_.", b"$GR."];
+
+/// And goes on.
+fn begins_with(subject: &[u8], prefixes: &[&[u8]]) -> bool {
+    let mut prefixes = prefixes.iter();
+    prefixes.any(|prefix| subject.len() > prefix.len() && subject.starts_with(prefix))
 }

@@ -143,6 +143,26 @@ fn lines_are_read_leniently() {
 }
 
 #[test]
+fn first_byte_of_the_arguments_ends_no_line() {
+    for line in [&b"PUB \t\nfoo 2\r\nhi\r\n"[..], b"PUB \n\tfoo\t2\r\nhi\r\n"] {
+        let ClientOp::Publish(message) = only(line) else {
+            panic!("{line:?}");
+        };
+        assert_eq!((message.subject, message.body()), (&b"foo"[..], &b"hi"[..]));
+    }
+    assert!(matches!(
+        only(b"UNSUB \n.2 1\r\n"),
+        ClientOp::Unsubscribe { sid: b".2", max: 1 }
+    ));
+    assert!(matches!(
+        only(b"CONNECT\n{}\r\n"),
+        ClientOp::Connect(b"\n{}")
+    ));
+    assert!(matches!(only(b"PING \n"), ClientOp::Ping));
+    assert_eq!(refused(b"PUB \n\n"), ParseError::Arguments);
+}
+
+#[test]
 fn unknown_verbs_are_refused_at_their_first_wrong_byte() {
     for input in [
         "\r\n",

@@ -5,7 +5,7 @@ use smallvec::SmallVec;
 use super::{RouteMessage, RouteOp};
 use crate::{
     op::ParseError,
-    parser::{self, Limits, PublishLine, Step},
+    parser::{self, Follows, Limits, PublishLine, Step},
 };
 
 /// How much longer a peer's lines may be than those of clients: they list queue groups.
@@ -77,9 +77,13 @@ fn general<'a>(input: &'a [u8], limits: &Limits) -> Result<Step<RouteOp<'a>>, Pa
     let Some((verb, verb_len)) = parser::verb(input, &VERBS)? else {
         return Ok(Step::Incomplete { needed: 0 });
     };
-    let wants_separator = !matches!(verb, Verb::Ping | Verb::Pong | Verb::Ok | Verb::Connect);
+    let follows = match verb {
+        Verb::Ping | Verb::Pong | Verb::Ok => Follows::Nothing,
+        Verb::Connect => Follows::Arguments,
+        _ => Follows::SeparatedArguments,
+    };
     let Some((arguments, line_end)) =
-        parser::arguments(input, verb_len, wants_separator, limits.max_control_line)?
+        parser::arguments(input, verb_len, follows, limits.max_control_line)?
     else {
         return Ok(Step::Incomplete { needed: 0 });
     };

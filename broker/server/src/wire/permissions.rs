@@ -192,13 +192,13 @@ fn reserved_subjects_and_replies_are_refused_for_everybody() {
     let mut client = server.modern_client();
     client.send("SUB > 1\r\n");
     client.sync();
-    for subject in ["_GR_.x", "$NRG.x"] {
+    for subject in ["_GR_.x", "$GR.x", "$NRG.x"] {
         client.send(&format!("PUB {subject} 0\r\n\r\n"));
         client.expect(&format!(
             "-ERR 'Permissions Violation for Publish to \"{subject}\"'\r\n"
         ));
     }
-    for reply in ["_R_.x", "_GR_.x", "$JS.ACK.x"] {
+    for reply in ["_R_.", "_R_.x", "_GR_.x", "$GR.x", "$JS.ACK.x"] {
         client.send(&format!(
             "PUB a {reply} 0\r\n\r\nHPUB a {reply} 12 12\r\nNATS/1.0\r\n\r\n\r\n"
         ));
@@ -207,8 +207,10 @@ fn reserved_subjects_and_replies_are_refused_for_everybody() {
         client.expect(&error);
         client.expect(&error);
     }
-    client.send("PUB a _R 0\r\n\r\nPUB a $JS.ACK 0\r\n\r\n");
-    client.expect("MSG a 1 _R 0\r\n\r\nMSG a 1 $JS.ACK 0\r\n\r\n");
+    for reply in ["_R", "_GR_.", "$JS.ACK."] {
+        client.send(&format!("PUB a {reply} 0\r\n\r\n"));
+        client.expect(&format!("MSG a 1 {reply} 0\r\n\r\n"));
+    }
 }
 
 #[test]
