@@ -44,9 +44,12 @@ pub fn run() -> ExitCode {
             print!("{text}");
             return ExitCode::SUCCESS;
         }
-        Ok(Command::Valid { text, warnings }) => {
-            for warning in warnings {
+        Ok(Command::Valid { text, config }) => {
+            for warning in &config.warnings {
                 eprintln!("stanchion-broker: {warning}");
+            }
+            if let Err(error) = LoadedTls::load(&config) {
+                return failed(&error.into());
             }
             eprintln!("{text}");
             return ExitCode::SUCCESS;

@@ -1,6 +1,7 @@
 //! The broker as a process, beside the real nats-server: the files it leaves, the signals it hears, the
 //! log it keeps, and how it ends.
 
+mod checks;
 mod commands;
 mod ends;
 mod files;

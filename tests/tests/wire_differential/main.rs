@@ -171,7 +171,7 @@ async fn compare(profiles: &[&'static Profile], other: Kind, sessions: u64) -> V
     }
     if found.is_empty() && sessions >= TELLING_SESSIONS {
         if other == Kind::Broker {
-            let idle = fired.idle().into_iter();
+            let idle = fired.idle(sessions).into_iter();
             found.extend(idle.map(|rule| format!("accepted, but not met: {rule}")));
         }
         if profiles.len() == PROFILES.len() {

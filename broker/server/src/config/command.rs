@@ -21,10 +21,11 @@ pub(super) const SQL_SOURCE_VARIABLE: &str = "STANCHION_SQL_SOURCE";
 pub(crate) enum Command {
     /// Print to standard output and end with success: help or version.
     Print(String),
-    /// `-t`: the configuration is valid. Print to standard error and end with success.
+    /// `-t`: what is written is valid. If the files it names are too, print to standard error and end with
+    /// success.
     Valid {
         text: String,
-        warnings: Vec<String>,
+        config: Box<Config>,
     },
     Run(Box<Config>),
     /// `-sl`: signal another process and end.
@@ -138,7 +139,7 @@ pub(crate) fn read(args: &[String], variables: Variables<'_>) -> Result<Command,
     if draft.check_only {
         return Ok(Command::Valid {
             text: validity(&config),
-            warnings: config.warnings,
+            config: Box::new(config),
         });
     }
     Ok(Command::Run(Box::new(config)))

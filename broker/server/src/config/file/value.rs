@@ -172,10 +172,13 @@ impl Reader<'_> {
 /// The host without brackets, if there is one, and the port.
 pub(in super::super) fn host_port(text: &str) -> Option<(Option<String>, i64)> {
     let (host, port) = text.rsplit_once(':').unwrap_or(("", text));
-    let host = host
+    let bracketed = host
         .strip_prefix('[')
-        .and_then(|host| host.strip_suffix(']'))
-        .unwrap_or(host);
+        .and_then(|host| host.strip_suffix(']'));
+    if bracketed.is_none() && host.contains(':') {
+        return None;
+    }
+    let host = bracketed.unwrap_or(host);
     let host = (!host.is_empty()).then(|| host.to_owned());
     Some((host, port.parse().ok()?))
 }
