@@ -188,14 +188,11 @@ fn general<'a>(input: &'a [u8], limits: &Limits) -> Result<Step<ClientOp<'a>>, P
         return Ok(Step::Incomplete { needed: 0 });
     };
     let follows = match verb {
-        Verb::Pub | Verb::Hpub | Verb::Sub | Verb::Unsub | Verb::Err => {
-            Follows::SeparatedArguments
-        }
+        Verb::Pub | Verb::Hpub | Verb::Sub | Verb::Unsub | Verb::Err => Follows::SeparatedArguments,
         Verb::Connect | Verb::Info => Follows::Arguments,
         Verb::Ping | Verb::Pong | Verb::Ok => Follows::Nothing,
     };
-    let Some((arguments, line_end)) =
-        arguments(input, verb_len, follows, limits.max_control_line)?
+    let Some((arguments, line_end)) = arguments(input, verb_len, follows, limits.max_control_line)?
     else {
         return Ok(Step::Incomplete { needed: 0 });
     };
