@@ -8,7 +8,7 @@ use futures_util::future::join_all;
 use tests::{patience, wire::Wire};
 
 use super::{
-    node::{Kind, Node, PATIENCE, meets, routes},
+    node::{Kind, Node, PATIENCE, cluster, meets, routes},
     peer::hears,
 };
 
@@ -83,11 +83,8 @@ pub(crate) async fn is_full_mesh(nodes: &[&Node]) {
 async fn a_mesh_forms_from_one_seed_whoever_it_is() {
     let meshes = Kind::TRIPLES.map(|kinds| async move {
         let dir = tempfile::tempdir().unwrap();
-        let seed = Node::start(kinds[0], dir.path(), "name: c").await;
-        let config = routes(&[&seed], "");
-        let second = Node::start(kinds[1], dir.path(), &config).await;
-        let third = Node::start(kinds[2], dir.path(), &config).await;
-        is_full_mesh(&[&seed, &second, &third]).await;
+        let nodes = cluster(kinds, dir.path(), "").await;
+        is_full_mesh(&nodes.each_ref()).await;
     });
     join_all(meshes).await;
 }
@@ -231,11 +228,8 @@ async fn a_server_that_is_held_up_gets_later_what_the_others_get_at_once() {
         [Kind::New, Kind::Broker, Kind::Broker],
     ] {
         let dir = tempfile::tempdir().unwrap();
-        let seed = Node::start(kinds[0], dir.path(), "name: c").await;
-        let config = routes(&[&seed], "");
-        let second = Node::start(kinds[1], dir.path(), &config).await;
-        let third = Node::start(kinds[2], dir.path(), &config).await;
-        let nodes = [&seed, &second, &third];
+        let nodes = cluster(kinds, dir.path(), "").await;
+        let nodes = nodes.each_ref();
         is_full_mesh(&nodes).await;
         for (at, held) in nodes.into_iter().enumerate() {
             let mut from = nodes[(at + 1) % 3].client().await;

@@ -210,6 +210,16 @@ fn signal(process: &Process, signal: Signal) {
     kill_process(pid, signal).unwrap();
 }
 
+/// Three servers of cluster `c`, of which the first is the seed of the others. `server` is what all of them
+/// are told beside the cluster block.
+pub(crate) async fn cluster(kinds: [Kind; 3], dir: &Path, server: &str) -> [Node; 3] {
+    let seed = Node::start_with(kinds[0], dir, "name: c", server).await;
+    let config = routes(&[&seed], "");
+    let second = Node::start_with(kinds[1], dir, &config, server).await;
+    let third = Node::start_with(kinds[2], dir, &config, server).await;
+    [seed, second, third]
+}
+
 /// A cluster block that dials others with these credentials.
 pub(crate) fn routes(to: &[&Node], credentials: &str) -> String {
     let urls: Vec<String> = to

@@ -5,18 +5,9 @@ use futures_util::future::join_all;
 use tests::{patience, wire::Wire};
 
 use super::{
-    node::{Kind, Node, PATIENCE, meets, routes},
+    node::{Kind, Node, PATIENCE, cluster, meets},
     peer::hears,
 };
-
-/// Three servers that know each other.
-async fn cluster(kinds: [Kind; 3], dir: &std::path::Path) -> [Node; 3] {
-    let seed = Node::start(kinds[0], dir, "name: c").await;
-    let config = routes(&[&seed], "");
-    let second = Node::start(kinds[1], dir, &config).await;
-    let third = Node::start(kinds[2], dir, &config).await;
-    [seed, second, third]
-}
 
 /// A client with this many members of the group `q`, whose subscriptions are numbered from 1.
 async fn members(node: &Node, count: usize) -> Wire {
@@ -71,7 +62,7 @@ async fn members_share_evenly_wherever_they_are_and_whoever_publishes() {
     // A member's share must not depend on how many it has beside it.
     const MEMBERS: [usize; 3] = [100, 200, 100];
     let dir = tempfile::tempdir().unwrap();
-    let nodes = cluster([Kind::Broker, Kind::Old, Kind::New], dir.path()).await;
+    let nodes = cluster([Kind::Broker, Kind::Old, Kind::New], dir.path(), "").await;
     for from in &nodes {
         let mut clients = Vec::new();
         for (node, count) in nodes.iter().zip(MEMBERS) {
@@ -103,7 +94,7 @@ async fn nothing_is_lost_when_the_last_members_of_a_server_leave() {
     // Who publishes, whose members leave, whose members stay.
     let clusters = Kind::TRIPLES.map(|kinds| async move {
         let dir = tempfile::tempdir().unwrap();
-        let nodes = cluster(kinds, dir.path()).await;
+        let nodes = cluster(kinds, dir.path(), "").await;
         let [here, leaving, staying] = &nodes;
         for round in 0..ROUNDS {
             let mut publisher = here.client().await;
@@ -137,7 +128,7 @@ async fn messages_for_a_group_that_everybody_leaves_do_not_go_round() {
     const MESSAGES: usize = 400;
     let clusters = Kind::TRIPLES.map(|kinds| async move {
         let dir = tempfile::tempdir().unwrap();
-        let nodes = cluster(kinds, dir.path()).await;
+        let nodes = cluster(kinds, dir.path(), "").await;
         let mut publisher = nodes[0].client().await;
         let mut clients = [members(&nodes[1], 1).await, members(&nodes[2], 1).await];
         for (client, node) in clients.iter_mut().zip(&nodes[1..]) {
@@ -189,7 +180,7 @@ async fn a_server_that_dies_with_members_takes_nothing_with_it_once_that_is_know
     const MESSAGES: usize = 200;
     let clusters = Kind::TRIPLES.map(|kinds| async move {
         let dir = tempfile::tempdir().unwrap();
-        let [here, mut dying, staying] = cluster(kinds, dir.path()).await;
+        let [here, mut dying, staying] = cluster(kinds, dir.path(), "").await;
         let mut publisher = here.client().await;
         let mut clients = [members(&dying, 9).await, members(&staying, 1).await];
         knows(&mut publisher, &mut clients[0], &dying).await;

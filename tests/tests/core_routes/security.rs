@@ -10,7 +10,7 @@ use tests::{certificates::Certificates, patience, wire::Wire};
 
 use super::{
     mesh::is_full_mesh,
-    node::{Kind, Node, PATIENCE, meets, routes},
+    node::{Kind, Node, PATIENCE, cluster, meets, routes},
     peer::hears,
 };
 
@@ -229,11 +229,8 @@ async fn accounts_are_apart_on_all_servers_and_together_over_all_servers() {
                     B { users: [{ user: b, password: b }] } }";
     let meshes = Kind::TRIPLES.map(|kinds| async move {
         let dir = tempfile::tempdir().unwrap();
-        let seed = Node::start_with(kinds[0], dir.path(), NAME, accounts).await;
-        let config = routes(&[&seed], "");
-        let second = Node::start_with(kinds[1], dir.path(), &config, accounts).await;
-        let third = Node::start_with(kinds[2], dir.path(), &config, accounts).await;
-        let nodes = [&seed, &second, &third];
+        let nodes = cluster(kinds, dir.path(), accounts).await;
+        let nodes = nodes.each_ref();
         for here in nodes {
             for there in nodes {
                 let (mut a, mut b) = (there.client_as("a").await, there.client_as("b").await);
