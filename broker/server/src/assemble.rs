@@ -22,7 +22,7 @@ use crate::{
         ChannelEntry, ClusterPort, Config, StoreKind, StreamingSettings, TlsListener, WriteTimeout,
     },
     monitor::https,
-    settings::{CoreConfig, FailureReports, RoutePort, RouteTls, TlsPort},
+    settings::{AdmitPeer, CoreConfig, FailureReports, RoutePort, RouteTls, TlsPort},
     trace::TraceSettings,
 };
 
@@ -163,11 +163,16 @@ pub(crate) fn core_config(config: &Config, tls: &LoadedTls) -> CoreConfig {
     }
 }
 
+/// By what is in force when it is asked.
+fn admits(tls: &Arc<ServerTls>) -> AdmitPeer {
+    let tls = Arc::clone(tls);
+    Arc::new(move |leaf| tls.admits(leaf, OffsetDateTime::now_utc()))
+}
+
 fn tls_port(listener: &TlsListener, loaded: Arc<ServerTls>, optional: bool) -> TlsPort {
-    let judge = Arc::clone(&loaded);
     TlsPort {
+        admits: admits(&loaded),
         handle: Arc::new(move || loaded.current()),
-        admits: Arc::new(move |leaf| judge.admits(leaf, OffsetDateTime::now_utc())),
         timeout: listener.timeout,
         first: listener.handshake_first,
         optional,
@@ -182,14 +187,11 @@ fn route_port(port: &ClusterPort, tls: Option<(Arc<ServerTls>, Arc<ClientTls>)>)
         host: port.bind.host.clone(),
         port: port.bind.port.into(),
         auth_timeout: port.auth_timeout,
-        tls: tls.map(|(accepting, dialling)| {
-            let judge = Arc::clone(&accepting);
-            RouteTls {
-                accepting: Arc::new(move || accepting.current()),
-                dialling: Arc::new(move || dialling.current()),
-                admits: Arc::new(move |leaf| judge.admits(leaf, OffsetDateTime::now_utc())),
-                timeout,
-            }
+        tls: tls.map(|(accepting, dialling)| RouteTls {
+            admits: admits(&accepting),
+            accepting: Arc::new(move || accepting.current()),
+            dialling: Arc::new(move || dialling.current()),
+            timeout,
         }),
         write_deadline: port.write_deadline,
         retry_writes: port.write_timeout != WriteTimeout::Close,

@@ -32,7 +32,7 @@ use crate::{
     mailbox::{Handover, Parcel},
     monitor::details::Traffic,
     output::{ChunkPool, Output},
-    settings::Settings,
+    settings::{RoutePort, Settings},
     shared::{Request, Shared},
     stats::Counters,
 };
@@ -284,19 +284,23 @@ impl Exchange {
 
     /// Within which a flush must come to an end.
     pub(crate) fn write_deadline(&self, slot: usize) -> Duration {
-        let config = &self.settings.config;
-        match (&self.connections[slot].role, &config.cluster) {
-            (Role::Route(_), Some(port)) => port.write_deadline,
-            _ => config.write_deadline,
-        }
+        let of_clients = self.settings.config.write_deadline;
+        self.route_port(slot)
+            .map_or(of_clients, |port| port.write_deadline)
     }
 
     /// A flush that has made some way by then goes on.
     pub(crate) fn retries_writes(&self, slot: usize) -> bool {
-        let config = &self.settings.config;
-        match (&self.connections[slot].role, &config.cluster) {
-            (Role::Route(_), Some(port)) => port.retry_writes,
-            _ => config.retry_writes,
+        let of_clients = self.settings.config.retry_writes;
+        self.route_port(slot)
+            .map_or(of_clients, |port| port.retry_writes)
+    }
+
+    /// The port whose rules hold for a connection with another server; `None` for a client.
+    fn route_port(&self, slot: usize) -> Option<&RoutePort> {
+        match self.connections[slot].role {
+            Role::Client(_) => None,
+            Role::Route(_) => self.settings.config.cluster.as_ref(),
         }
     }
 
