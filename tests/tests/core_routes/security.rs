@@ -64,16 +64,17 @@ async fn agree_on_a_name(nodes: &[&Node], expected: Option<&str>) {
     is_full_mesh(nodes).await;
 }
 
-/// Of brokers. Where servers of several kinds make names up, one of seven clusters went on taking over names
-/// in turn for longer than anybody waits; pairs agree (`joining`).
 #[tokio::test]
-async fn brokers_without_a_name_agree_on_one() {
-    let dir = tempfile::tempdir().unwrap();
-    let seed = Node::start(Kind::Broker, dir.path(), "").await;
-    let nameless = routes(&[&seed], "").replace(NAME, "");
-    let second = Node::start(Kind::Broker, dir.path(), &nameless).await;
-    let third = Node::start(Kind::Broker, dir.path(), &nameless).await;
-    agree_on_a_name(&[&seed, &second, &third], None).await;
+async fn servers_without_a_name_agree_on_one() {
+    let clusters = Kind::TRIPLES.map(|kinds| async move {
+        let dir = tempfile::tempdir().unwrap();
+        let seed = Node::start(kinds[0], dir.path(), "").await;
+        let nameless = routes(&[&seed], "").replace(NAME, "");
+        let second = Node::start(kinds[1], dir.path(), &nameless).await;
+        let third = Node::start(kinds[2], dir.path(), &nameless).await;
+        agree_on_a_name(&[&seed, &second, &third], None).await;
+    });
+    join_all(clusters).await;
 }
 
 /// Three of the reference would not do: with a name made up by a third server its servers take on and

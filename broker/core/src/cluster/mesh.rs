@@ -238,8 +238,8 @@ impl Mesh {
         let login = dialled.url.login.clone();
         self.add_route(now, route, peer, true);
         let connect = self.introduction(login);
+        // Our `INFO` waits for the peer's: see `introduced`.
         self.effects.push(MeshEffect::Connect { route, connect });
-        self.send_own(route);
         self.finish(now)
     }
 

@@ -95,6 +95,12 @@ impl Mesh {
             self.close(now, route, CloseReason::DuplicateRoute, None);
             return;
         }
+        // Whom we dialled learns who we are only now. A server of the reference that has taken us in
+        // under a name which we gave up dials back at once, and never tells anybody of a route which
+        // it dialled itself: two such peers of it would not hear of each other.
+        if self.routes.get(&route).is_some_and(|known| known.solicited) {
+            self.send_own(route);
+        }
         self.establish(route, info);
     }
 
