@@ -278,10 +278,11 @@ impl Worker {
         let id = connection.peer.id;
         let account = Arc::clone(connection.session().account());
         let matches = account.sublist.read(|list| list.matches(reply));
+        // Its right to receive there is not asked for, as in the reference: it hears of nobody's data.
         let own = matches
             .plain
             .into_iter()
-            .find(|one| one.connection() == Some(id) && one.may_receive(reply));
+            .find(|one| one.connection() == Some(id));
         let Some(own) = own else { return };
         let prefix = encode::delivery_prefix(reply, &own.sid);
         let connection = &mut self.exchange.connections[slot];
