@@ -11,7 +11,7 @@ use rustls::{ClientConnection, StreamOwned};
 use crate::tls::Tls;
 
 /// After so much silence a pass has failed.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 /// Room for what is read at once, but for subscribers, which read more.
 const READ_BYTES: usize = 4096;
 
@@ -38,6 +38,13 @@ impl Link {
         match self {
             Self::Plain(socket) => socket.read(buffer),
             Self::Tls(stream) => stream.read(buffer),
+        }
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Plain(socket) => socket.write(bytes),
+            Self::Tls(stream) => stream.write(bytes),
         }
     }
 
@@ -142,7 +149,7 @@ impl Client {
                 tv_sec: 0,
                 tv_nsec: 0,
             };
-            let mut socket = [PollFd::new(self.link.socket(), PollFlags::IN)];
+            let mut socket = [PollFd::new(self.socket(), PollFlags::IN)];
             if poll(&mut socket, Some(&now)).context("asking for input")? == 0 {
                 return Ok(());
             }
@@ -208,6 +215,18 @@ impl Client {
 
     /// Reads at least a byte behind what is there.
     fn fill(&mut self) -> anyhow::Result<()> {
+        match self.read() {
+            Ok(true) => Ok(()),
+            Ok(false) => bail!("the server closed the connection"),
+            Err(error) => Err(error).context("reading from the server"),
+        }
+    }
+
+    /// Reads once behind what is there; false at the end of the connection.
+    ///
+    /// # Errors
+    /// Those of the socket; `WouldBlock` too, where it does not wait.
+    pub(crate) fn read(&mut self) -> io::Result<bool> {
         if self.start > 0 {
             self.buffer.copy_within(self.start..self.end, 0);
             self.end -= self.start;
@@ -216,11 +235,41 @@ impl Client {
         if self.end == self.buffer.len() {
             self.buffer.resize(self.buffer.len() * 2, 0);
         }
-        let room = &mut self.buffer[self.end..];
-        let bytes = self.link.read(room).context("reading from the server")?;
-        ensure!(bytes > 0, "the server closed the connection");
+        let bytes = self.link.read(&mut self.buffer[self.end..])?;
         self.end += bytes;
-        Ok(())
+        Ok(bytes > 0)
+    }
+
+    /// What was read and not taken yet.
+    pub(crate) fn unread(&self) -> &[u8] {
+        &self.buffer[self.start..self.end]
+    }
+
+    /// Takes the first of what [`Self::unread`] gives.
+    pub(crate) fn skip(&mut self, bytes: usize) {
+        self.start += bytes;
+        assert!(self.start <= self.end, "more taken than read");
+    }
+
+    /// Whether reading and writing wait for the other side; they do at first.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub(crate) fn wait(&self, wait: bool) -> anyhow::Result<()> {
+        let socket = self.link.socket();
+        socket.set_nonblocking(!wait).context("changing a socket")
+    }
+
+    /// Writes as much as there is room for.
+    ///
+    /// # Errors
+    /// Those of the socket; `WouldBlock` too, where it does not wait.
+    pub(crate) fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.link.write(bytes)
+    }
+
+    pub(crate) fn socket(&self) -> &TcpStream {
+        self.link.socket()
     }
 
     /// Takes exactly `count` messages of `frame_bytes` each, line ends and all, and nothing else.

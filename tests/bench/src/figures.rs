@@ -15,16 +15,24 @@ pub(crate) enum Quantity {
     P50,
     /// All but one in a hundred took no longer, seconds.
     P99,
+    /// Two messages there and two back over loopback without any server, seconds; half took no longer.
+    PingPongs,
+    /// `P50` in parts of `PingPongs`.
+    OfPingPongs,
     /// From exec until a connection is accepted, seconds.
     ColdStart,
     /// The program's file, bytes.
     BinarySize,
     /// Bytes of resident memory that a connection adds.
     PerConnection,
+    /// The same of a streaming subscription.
+    PerSubscription,
     /// Messages in and out, round trips or connections, a second of the server's processor time.
     PerCpuSecond,
     /// Processor time of the server in the pass, seconds.
     CpuSeconds,
+    /// Processor time of the load in the pass, seconds: it must not be what is measured.
+    LoadCpuSeconds,
     /// Resident memory before anybody connected, bytes.
     IdleMemory,
     /// Resident memory after the pass, connections still open, bytes.
@@ -39,6 +47,7 @@ enum Unit {
     PerSecond,
     Seconds,
     Bytes,
+    Times,
 }
 
 impl Quantity {
@@ -48,11 +57,15 @@ impl Quantity {
             Self::Rate => "rate",
             Self::P50 => "p50",
             Self::P99 => "p99",
+            Self::PingPongs => "2 ping-pongs",
+            Self::OfPingPongs => "p50 / ping-pongs",
             Self::ColdStart => "start",
             Self::BinarySize => "size",
             Self::PerConnection => "memory a connection",
+            Self::PerSubscription => "memory a subscription",
             Self::PerCpuSecond => "work a CPU-second",
             Self::CpuSeconds => "CPU",
+            Self::LoadCpuSeconds => "load CPU",
             Self::IdleMemory => "memory idle",
             Self::Memory => "memory",
             Self::ProportionalMemory => "memory, proportional",
@@ -67,9 +80,16 @@ impl Quantity {
     fn unit(self) -> Unit {
         match self {
             Self::Rate | Self::PerCpuSecond => Unit::PerSecond,
-            Self::P50 | Self::P99 | Self::ColdStart | Self::CpuSeconds => Unit::Seconds,
+            Self::P50
+            | Self::P99
+            | Self::PingPongs
+            | Self::ColdStart
+            | Self::CpuSeconds
+            | Self::LoadCpuSeconds => Unit::Seconds,
+            Self::OfPingPongs => Unit::Times,
             Self::BinarySize
             | Self::PerConnection
+            | Self::PerSubscription
             | Self::IdleMemory
             | Self::Memory
             | Self::ProportionalMemory => Unit::Bytes,
@@ -82,6 +102,7 @@ impl Quantity {
             Unit::PerSecond => (&[(1e6, " M/s"), (1e3, " k/s")], " /s"),
             Unit::Seconds => (&[(1.0, " s"), (1e-3, " ms")], " us"),
             Unit::Bytes => (&[(1024.0 * 1024.0, " MiB"), (1024.0, " KiB")], " B"),
+            Unit::Times => (&[], "x"),
         };
         let smallest = if self.unit() == Unit::Seconds {
             1e-6

@@ -45,11 +45,29 @@ const MIB: f64 = 1024.0 * KIB;
 
 /// The core's shapes with at most 128 B; at 1 KiB the kernel's copying rules.
 const SMALL: &[&str] = &["1:0-128", "1:1-16", "1:1-128", "1:10-128", "5:5-128"];
+/// Streaming, many messages in flight, nothing delivered.
+const PUBLISHING: &[&str] = &["stan:publish", "stan:channels"];
+/// Streaming, wherever the work is more than waking up.
+const STREAMING_BULK: &[&str] = &[
+    "stan:publish",
+    "stan:channels",
+    "stan:replay",
+    "stan:1:10",
+    "stan:idle",
+];
+const STREAMING: &[&str] = &[
+    "stan:one",
+    "stan:publish",
+    "stan:channels",
+    "stan:replay",
+    "stan:1:10",
+    "stan:idle",
+];
 
 #[rustfmt::skip]
 static GOALS: &[Goal] = {
     use Bound::{AtMost, RatioAtLeast, RatioAtMost};
-    use Quantity::{BinarySize, ColdStart, IdleMemory, Memory, P50, PerConnection, PerCpuSecond, Rate};
+    use Quantity::{BinarySize, ColdStart, IdleMemory, Memory, OfPingPongs, P50, PerConnection, PerCpuSecond, Rate};
     &[
         goal("P10", SMALL, Rate, RatioAtLeast(3.5)),
         goal("P10", SMALL, PerCpuSecond, RatioAtLeast(4.0)),
@@ -67,6 +85,11 @@ static GOALS: &[Goal] = {
         goal("P14", &["tls:1:0-128"], PerCpuSecond, RatioAtLeast(1.3)),
         goal("P16", &["size"], BinarySize, AtMost(8.0 * MIB)),
         goal("P16", &["start"], ColdStart, AtMost(0.020)),
+        goal("P18", &["stan:one"], OfPingPongs, AtMost(1.25)),
+        goal("P18", PUBLISHING, Rate, RatioAtLeast(3.5)),
+        goal("P18", &["stan:replay"], Rate, RatioAtLeast(4.0)),
+        goal("P18", STREAMING_BULK, PerCpuSecond, RatioAtLeast(4.0)),
+        goal("P18", STREAMING, Memory, RatioAtMost(0.5)),
     ]
 };
 

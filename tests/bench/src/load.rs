@@ -4,6 +4,7 @@ pub(crate) mod connections;
 pub(crate) mod fan;
 pub(crate) mod request_reply;
 pub(crate) mod start;
+pub(crate) mod streaming;
 
 use std::time::Duration;
 
@@ -71,6 +72,7 @@ fn sample(server: &Server, amount: u64, work: u64, usage: &Usage) -> anyhow::Res
     sample.set(Quantity::Rate, amount as f64 / usage.took.as_secs_f64());
     sample.set(Quantity::PerCpuSecond, work as f64 / usage.cpu_seconds);
     sample.set(Quantity::CpuSeconds, usage.cpu_seconds);
+    sample.set(Quantity::LoadCpuSeconds, usage.load_cpu_seconds);
     set_memory(&mut sample, usage::memory(server.pid())?);
     Ok(sample)
 }

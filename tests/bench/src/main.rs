@@ -1,4 +1,4 @@
-//! `stanchion-bench`: our broker and nats-server by turns on one machine, and the ratios between them.
+//! `stanchion-bench`: our broker and the NATS servers it replaces by turns on one machine, and the ratios between them.
 //!
 //! Absolute figures of a shared machine mean little, so everything is judged as a ratio of two runs that are seconds
 //! apart. A run during which others used the processors is taken again.
@@ -13,6 +13,7 @@ mod results;
 mod rounds;
 mod server;
 mod shapes;
+mod streaming;
 mod summary;
 mod tls;
 mod usage;

@@ -4,7 +4,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::ensure;
-use clap::Parser;
+use clap::{Parser, ValueEnum};
+use serde::Serialize;
 
 use crate::shapes::{SHAPES, Shape};
 
@@ -13,16 +14,32 @@ const PASS: Duration = Duration::from_secs(2);
 /// The same with `--quick`, which only shows that everything works.
 const QUICK_PASS: Duration = Duration::from_millis(300);
 
-/// Measures stanchion-broker and nats-server by turns on this machine. Loopback only.
+/// What a shape is about, and so which server it is compared with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ValueEnum)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Family {
+    /// A NATS server alone
+    Core,
+    /// NATS Streaming on the memory store
+    Streaming,
+}
+
+/// Measures stanchion-broker and the servers it replaces by turns on this machine. Loopback only.
 #[derive(Debug, Parser)]
 #[command(name = "stanchion-bench", version)]
 pub(crate) struct Options {
     /// Our broker, as users get it
     #[arg(long, default_value = "target/dist/stanchion-broker")]
     pub(crate) broker: PathBuf,
-    /// The server to compare with
+    /// What to compare core NATS with
     #[arg(long, default_value = "target/tools/bin/nats-server")]
     pub(crate) reference: PathBuf,
+    /// What to compare streaming with
+    #[arg(long, default_value = "target/tools/bin/nats-streaming-server")]
+    pub(crate) streaming_reference: PathBuf,
+    /// Only shapes of this family
+    #[arg(long)]
+    pub(crate) family: Option<Family>,
     /// Where the results go: bench.json, bench.svg and the logs of the servers
     #[arg(long, default_value = "target/bench")]
     pub(crate) out: PathBuf,
@@ -51,12 +68,14 @@ impl Options {
     pub(crate) fn shapes(&self) -> anyhow::Result<Vec<&'static Shape>> {
         let wanted = |shape: &&Shape| {
             let mut only = self.only.iter();
-            self.only.is_empty() || only.any(|start| shape.key.starts_with(start.as_str()))
+            let family = self.family.is_none_or(|family| shape.family() == family);
+            let named = only.any(|start| shape.key.starts_with(start.as_str()));
+            family && (self.only.is_empty() || named)
         };
         let shapes: Vec<_> = SHAPES.iter().filter(wanted).collect();
         ensure!(
             !shapes.is_empty(),
-            "no shape begins with {}; --list names them",
+            "no shape that is asked for begins with {}; --list names them",
             self.only.join(" or ")
         );
         Ok(shapes)
@@ -78,6 +97,15 @@ mod tests {
         let shapes = options.shapes().unwrap();
         assert!(shapes.len() >= 3);
         assert!(shapes.iter().all(|shape| shape.key.starts_with("1:1-")));
+
+        let options = Options::parse_from(["stanchion-bench", "--family", "streaming"]);
+        let shapes = options.shapes().unwrap();
+        assert!(shapes.len() >= 6);
+        assert!(
+            shapes
+                .iter()
+                .all(|shape| shape.family() == Family::Streaming)
+        );
 
         let options = Options::parse_from(["stanchion-bench", "--only", "nothing"]);
         assert!(options.shapes().is_err());

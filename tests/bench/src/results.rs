@@ -4,6 +4,7 @@ use serde::Serialize;
 
 use crate::figures::{Quantity, Sample, Spread};
 use crate::goals::{self, Outcome};
+use crate::options::Family;
 use crate::shapes::Shape;
 
 /// Format of bench.json; grows when a reader would have to know.
@@ -93,6 +94,7 @@ pub(crate) struct Figure {
 pub(crate) struct Measured {
     pub(crate) key: &'static str,
     pub(crate) title: &'static str,
+    family: Family,
     pub(crate) headline: Quantity,
     figures: Vec<Figure>,
     rounds: Vec<Round>,
@@ -111,6 +113,7 @@ impl Measured {
         Self {
             key: shape.key,
             title: shape.title,
+            family: shape.family(),
             headline: shape.headline,
             figures,
             rounds,

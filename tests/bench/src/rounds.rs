@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 
 use crate::figures::{Quantity, Sample};
-use crate::options::Options;
+use crate::options::{Family, Options};
 use crate::results::{MOST_FOREIGN, Measured, Results, Round};
 use crate::server::Contender;
 use crate::shapes::Shape;
@@ -25,21 +25,25 @@ const PATIENCE: Duration = Duration::from_secs(120);
 /// # Errors
 /// When a server fails or loses a message, or the machine does not become quiet.
 pub(crate) fn measure(options: &Options, shapes: &[&'static Shape]) -> anyhow::Result<Results> {
-    let ours = Contender::ours(&options.broker)?;
-    let reference = Contender::reference(&options.reference)?;
-    let versions = (version(&ours)?, version(&reference)?);
-    println!("{} beside {}", versions.0, versions.1);
-
     let certificates = tempfile::tempdir().context("making a directory for certificates")?;
     let tls = Tls::new(certificates.path())?;
-    let both = Both {
-        ours,
-        reference,
-        tls,
-        options,
-    };
+    let mut pairs = Vec::new();
+    for shape in shapes {
+        if pairs
+            .iter()
+            .all(|pair: &Both<'_>| pair.family != shape.family())
+        {
+            pairs.push(Both::new(shape.family(), &tls, options)?);
+        }
+    }
+    let versions = versions(&pairs)?;
+    println!("{} beside {}", versions.0, versions.1);
+
     let mut measured = Vec::new();
     for shape in shapes {
+        let mut pairs = pairs.iter();
+        let both = pairs.find(|pair| pair.family == shape.family());
+        let both = both.expect("every family has its pair");
         println!("\n{}: {}", shape.key, shape.title);
         let rounds = if shape.is_constant() {
             1
@@ -57,24 +61,56 @@ pub(crate) fn measure(options: &Options, shapes: &[&'static Shape]) -> anyhow::R
     Ok(Results::new(versions, options.quick, measured))
 }
 
+/// Ours, and all that it is compared with.
+fn versions(pairs: &[Both<'_>]) -> anyhow::Result<(String, String)> {
+    let first = pairs.first().context("no shape")?;
+    let references = pairs.iter().map(|pair| version(&pair.reference));
+    let references: Vec<String> = references.collect::<Result<_, _>>()?;
+    Ok((version(&first.ours)?, references.join(" and ")))
+}
+
 fn version(contender: &Contender) -> anyhow::Result<String> {
     let output = Command::new(&contender.program).arg("--version").output();
     let output = output.with_context(|| format!("asking {} for its version", contender.name))?;
     let text = String::from_utf8_lossy(&output.stdout);
-    let version = text.split_whitespace().last();
+    // nats-streaming-server goes on with the version of the server inside of it.
+    let own = text.split(',').next().unwrap_or_default();
+    let version = own.split_whitespace().last();
     let version = version.with_context(|| format!("{} has no version", contender.name))?;
     Ok(format!("{} {version}", contender.name))
 }
 
+/// Ours, and what it is compared with in shapes of a family.
 #[derive(Debug)]
 struct Both<'a> {
+    family: Family,
     ours: Contender,
     reference: Contender,
-    tls: Tls,
+    tls: &'a Tls,
     options: &'a Options,
 }
 
-impl Both<'_> {
+impl<'a> Both<'a> {
+    fn new(family: Family, tls: &'a Tls, options: &'a Options) -> anyhow::Result<Self> {
+        let (ours, reference) = match family {
+            Family::Core => (
+                Contender::ours(&options.broker)?,
+                Contender::reference(&options.reference)?,
+            ),
+            Family::Streaming => (
+                Contender::our_streaming(&options.broker)?,
+                Contender::streaming_reference(&options.streaming_reference)?,
+            ),
+        };
+        Ok(Self {
+            family,
+            ours,
+            reference,
+            tls,
+            options,
+        })
+    }
+
     /// One that counts.
     fn quiet_round(&self, shape: &Shape, number: u32) -> anyhow::Result<Round> {
         for _ in 0..TRIES {
@@ -103,10 +139,10 @@ impl Both<'_> {
     }
 
     fn sample(&self, shape: &Shape, number: u32, of: &Contender) -> anyhow::Result<Sample> {
-        let sample = shape.measure(of, &self.tls, self.options);
+        let sample = shape.measure(of, self.tls, self.options);
         let sample = sample.with_context(|| of.name.to_owned())?;
         println!(
-            "  {number}/{} {:<17} {}",
+            "  {number}/{} {:<21} {}",
             self.options.rounds,
             of.name,
             line(&sample)

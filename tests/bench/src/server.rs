@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
 
+use crate::streaming::CLUSTER;
 use crate::tls::Tls;
 
 /// For a server to listen. Both need milliseconds.
@@ -35,13 +36,27 @@ fn free_port() -> anyhow::Result<u16> {
     bail!("no free port from {FIRST_PORT} on");
 }
 
+const OURS: &str = "stanchion-broker";
+
 /// A program that is measured.
 #[derive(Debug)]
 pub(crate) struct Contender {
     pub(crate) name: &'static str,
     pub(crate) program: PathBuf,
-    flags: Vec<&'static str>,
+    flags: Vec<String>,
 }
+
+/// The memory store with as many channels and subscriptions as are wanted; the reference takes the same flags.
+const STREAMING: [&str; 8] = [
+    "-store",
+    "MEMORY",
+    "-cluster_id",
+    CLUSTER,
+    "-max_channels",
+    "0",
+    "-max_subs",
+    "0",
+];
 
 impl Contender {
     /// Our broker, as a NATS server alone where it can be told so: the reference has no streaming either.
@@ -53,12 +68,11 @@ impl Contender {
         let help = Command::new(&program).arg("--help").output();
         let help = help.with_context(|| format!("running {}", program.display()))?;
         let flags = match String::from_utf8_lossy(&help.stdout).contains("-streaming ") {
-            true => vec!["--streaming=false"],
+            true => vec!["--streaming=false".to_owned()],
             false => Vec::new(),
         };
-        let name = "stanchion-broker";
         Ok(Self {
-            name,
+            name: OURS,
             program,
             flags,
         })
@@ -72,6 +86,41 @@ impl Contender {
             program: runnable(program, "tests/tools/obtain nats")?,
             flags: Vec::new(),
         })
+    }
+
+    /// Our broker with streaming on the memory store.
+    ///
+    /// # Errors
+    /// When it is not on this machine.
+    pub(crate) fn our_streaming(program: &Path) -> anyhow::Result<Self> {
+        Ok(Self {
+            name: OURS,
+            program: runnable(program, "make dist")?,
+            flags: STREAMING.map(str::to_owned).into(),
+        })
+    }
+
+    /// nats-streaming-server on its memory store.
+    ///
+    /// # Errors
+    /// When it is not on this machine.
+    pub(crate) fn streaming_reference(program: &Path) -> anyhow::Result<Self> {
+        Ok(Self {
+            name: "nats-streaming-server",
+            program: runnable(program, "tests/tools/obtain nats")?,
+            flags: STREAMING.map(str::to_owned).into(),
+        })
+    }
+
+    /// The same, keeping so many messages of a channel.
+    pub(crate) fn keeping(&self, messages: u64) -> Self {
+        let mut flags = self.flags.clone();
+        flags.extend(["-max_msgs".to_owned(), messages.to_string()]);
+        Self {
+            flags,
+            program: self.program.clone(),
+            ..*self
+        }
     }
 
     /// Starts it on a free port of loopback and waits until it takes connections. Its log is added to a file in

@@ -1,11 +1,12 @@
 //! The table of everything that is measured.
 
 use std::path::Path;
+use std::time::Duration;
 
 use crate::figures::{Quantity, Sample};
 use crate::load::fan::{self, Fan};
-use crate::load::{connections, request_reply, start};
-use crate::options::Options;
+use crate::load::{connections, request_reply, start, streaming};
+use crate::options::{Family, Options};
 use crate::server::Contender;
 use crate::tls::Tls;
 use crate::usage::Pinned;
@@ -32,6 +33,15 @@ enum Load {
     Idle { connections: usize, tls: bool },
     ColdStart,
     BinarySize,
+    Streaming(Streaming),
+}
+
+/// On a server that keeps `kept` messages of a channel.
+#[derive(Debug)]
+enum Streaming {
+    OneInFlight { kept: u64 },
+    Fan(streaming::fan::Fan),
+    Replay { kept: u64 },
 }
 
 const fn fan(
@@ -61,6 +71,26 @@ const fn shape(key: &'static str, title: &'static str, headline: Quantity, load:
         headline,
         load,
     }
+}
+
+/// Channels and how many of them are published to; subscribing clients and their subscriptions in all; messages that a
+/// channel keeps.
+const fn streaming_fan(
+    key: &'static str,
+    title: &'static str,
+    (channels, busy): (usize, usize),
+    (clients, subscriptions): (usize, usize),
+    kept: u64,
+) -> Shape {
+    let fan = streaming::fan::Fan {
+        channels,
+        busy,
+        clients,
+        subscriptions,
+        kept,
+    };
+    let load = Load::Streaming(Streaming::Fan(fan));
+    shape(key, title, Quantity::Rate, load)
 }
 
 /// In the order in which they are measured and reported.
@@ -168,6 +198,46 @@ pub(crate) static SHAPES: &[Shape] = &[
         Quantity::BinarySize,
         Load::BinarySize,
     ),
+    shape(
+        "stan:one",
+        "streaming: 1 publisher, one in flight, 128 B",
+        Quantity::P50,
+        Load::Streaming(Streaming::OneInFlight { kept: 5_000 }),
+    ),
+    streaming_fan(
+        "stan:publish",
+        "streaming: 1 publisher, 16,384 in flight, 128 B",
+        (1, 1),
+        (0, 0),
+        1_000_000,
+    ),
+    streaming_fan(
+        "stan:channels",
+        "streaming: 1 publisher over 1,000 channels",
+        (1_000, 1_000),
+        (0, 0),
+        1_000,
+    ),
+    shape(
+        "stan:replay",
+        "streaming: 1 subscriber reads 1,000,000 stored",
+        Quantity::Rate,
+        Load::Streaming(Streaming::Replay { kept: 1_000_000 }),
+    ),
+    streaming_fan(
+        "stan:1:10",
+        "streaming: 1 publisher, 10 subscribers",
+        (1, 1),
+        (10, 10),
+        50_000,
+    ),
+    streaming_fan(
+        "stan:idle",
+        "streaming: 10,000 subscriptions, 100 of them busy",
+        (1_000, 10),
+        (100, 10_000),
+        5_000,
+    ),
 ];
 
 impl Shape {
@@ -205,11 +275,35 @@ impl Shape {
             }
             Load::ColdStart => start::measure_cold(contender, logs),
             Load::BinarySize => start::measure_size(contender),
+            Load::Streaming(ref load) => load.measure(contender, logs, pass),
+        }
+    }
+
+    pub(crate) fn family(&self) -> Family {
+        match self.load {
+            Load::Streaming(_) => Family::Streaming,
+            _ => Family::Core,
         }
     }
 
     /// Whether one look is enough, and no load of others can disturb it.
     pub(crate) fn is_constant(&self) -> bool {
         matches!(self.load, Load::BinarySize)
+    }
+}
+
+impl Streaming {
+    fn measure(
+        &self,
+        contender: &Contender,
+        logs: &Path,
+        pass: Duration,
+    ) -> anyhow::Result<Sample> {
+        let start = |kept| contender.keeping(kept).start(None, logs);
+        match *self {
+            Self::OneInFlight { kept } => streaming::one_in_flight::measure(&start(kept)?, pass),
+            Self::Fan(fan) => streaming::fan::measure(&start(fan.kept)?, fan, pass),
+            Self::Replay { kept } => streaming::replay::measure(&start(kept)?, kept, pass),
+        }
     }
 }

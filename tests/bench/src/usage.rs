@@ -73,6 +73,8 @@ pub(crate) struct Usage {
     pub(crate) took: Duration,
     /// Processor time of the server, seconds.
     pub(crate) cpu_seconds: f64,
+    /// The same of this process: a load that needs more than the server may be what is measured.
+    pub(crate) load_cpu_seconds: f64,
     /// Part of the machine that neither the server nor this process used. Ticks can make it a little negative.
     pub(crate) foreign: f64,
 }
@@ -108,15 +110,18 @@ impl Meter {
         let took = self.began.elapsed();
         let (machine, ours) = (machine()?, ticks("self")?);
         let server = server_ticks(self.server)? - self.server_before;
-        let mut known = server + ours.own - self.ours_before.own;
+        let load = ours.own - self.ours_before.own;
+        let mut known = server + load;
         if self.server.is_none() {
             known += ours.children - self.ours_before.children;
         }
         let busy = machine.busy - self.machine_before.busy;
         let all = (machine.all - self.machine_before.all).max(1);
+        let seconds = |ticks: u64| ticks as f64 / clock_ticks_per_second() as f64;
         Ok(Usage {
             took,
-            cpu_seconds: server as f64 / clock_ticks_per_second() as f64,
+            cpu_seconds: seconds(server),
+            load_cpu_seconds: seconds(load),
             foreign: (busy as f64 - known as f64) / all as f64,
         })
     }

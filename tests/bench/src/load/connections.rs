@@ -68,7 +68,11 @@ pub(crate) fn measure_idle(
     Ok(sample)
 }
 
-fn settled(server: &Server) -> anyhow::Result<Memory> {
+/// Memory of the server when it does not change any more.
+///
+/// # Errors
+/// When the server has ended.
+pub(super) fn settled(server: &Server) -> anyhow::Result<Memory> {
     let deadline = Instant::now() + SETTLING;
     let (mut last, mut same) = (usage::memory(server.pid())?, 0);
     while same < LOOKS && Instant::now() < deadline {
