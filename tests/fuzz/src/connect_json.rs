@@ -15,19 +15,8 @@ pub(crate) fn run(input: &[u8]) {
     again.update(input).expect("it was accepted before");
     assert!(again == options, "the second time it means something else");
     let shown = format!("{options:?}");
-    for secret in [&options.pass, &options.auth_token, &options.sig] {
-        // Shorter ones are in everything.
-        assert!(
-            secret.len() < 12 || hides(&options, &shown, secret),
-            "{shown}"
-        );
+    for secret in [&mut options.pass, &mut options.auth_token, &mut options.sig] {
+        secret.clear();
     }
-}
-
-/// Whether a secret is not shown, or only because a client has put it into its name as well.
-fn hides(options: &ConnectOptions, shown: &str, secret: &str) -> bool {
-    let open = format!("{:?}{:?}{:?}", options.name, options.lang, options.version);
-    !shown.contains(secret)
-        || open.contains(secret)
-        || "ConnectOptions { verbose: ".contains(secret)
+    assert_eq!(shown, format!("{options:?}"), "a secret is shown");
 }
