@@ -14,6 +14,21 @@ struct Page {
     used: u64,
 }
 
+impl Page {
+    /// Of the first message at or after `from`. Where nothing before it has expired, it lies as far from the first as
+    /// its sequence: one look instead of a search a message delivered.
+    fn position(&self, from: Sequence) -> usize {
+        let first = self.messages.first().map_or(from, |first| first.sequence);
+        let near = usize::try_from(from.0.saturating_sub(first.0)).unwrap_or(usize::MAX);
+        match self.messages.get(near) {
+            Some(message) if message.sequence == from => near,
+            _ => self
+                .messages
+                .partition_point(|message| message.sequence < from),
+        }
+    }
+}
+
 /// All pages of all channels. The least recently used go when the bound is passed; a reader that
 /// loses its page asks the store again.
 #[derive(Debug)]
@@ -91,9 +106,7 @@ impl Pages {
         }
         self.clock += 1;
         page.used = self.clock;
-        let at = page
-            .messages
-            .partition_point(|message| message.sequence < from);
+        let at = page.position(from);
         Some(page.messages.get(at).map_or(Err(page.to), |message| {
             Ok(Message {
                 sequence: message.sequence,
@@ -142,6 +155,17 @@ mod tests {
         assert_eq!(sequence_at(&mut pages, 1, 10), None);
         assert_eq!(sequence_at(&mut pages, 1, 2), None);
         assert_eq!(sequence_at(&mut pages, 2, 4), None);
+        // Its distance from the first is the place of another.
+        pages.insert(
+            ChannelKey(3),
+            Sequence(1),
+            Sequence(9),
+            stored([1, 2, 4, 5]),
+        );
+        let found: Vec<_> = (1..=5)
+            .map(|from| sequence_at(&mut pages, 3, from))
+            .collect();
+        assert_eq!(found, [1, 2, 4, 4, 5].map(|sequence| Some(Ok(sequence))));
         pages.insert(ChannelKey(1), Sequence(10), Sequence(20), Vec::new());
         assert_eq!(sequence_at(&mut pages, 1, 15), Some(Err(20)));
     }
