@@ -240,6 +240,8 @@ impl Channel {
         while self.first < keep && self.first <= self.last {
             self.drop_first();
         }
+        // They are sent to nobody any more, so that they need not be at hand either.
+        self.forget_recent(Sequence(self.first.0 - 1));
     }
 
     fn drop_first(&mut self) {
@@ -292,5 +294,54 @@ impl Channel {
 
     fn recent_first(&self) -> Sequence {
         Sequence(self.last.0 + 1 - self.recent.len() as u64)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A channel that stored this many messages; the data of message `n` is one byte, `n`.
+    fn stored(messages: u8) -> Channel {
+        let unlimited = ChannelLimits {
+            max_msgs: 0,
+            max_bytes: 0,
+            max_age_nanos: 0,
+            max_subs: 0,
+        };
+        let mut channel = Channel::new(ChannelId(1), "c", unlimited);
+        for number in 1..=messages {
+            let data = Bytes::copy_from_slice(&[number]);
+            channel.stored(Sequence(number.into()), i64::from(number), data);
+        }
+        channel
+    }
+
+    fn first_data(channel: &Channel) -> Option<u8> {
+        let lookup = channel.lookup(ChannelKey(1), Sequence(1), &mut Pages::new(0));
+        match lookup {
+            Lookup::Found(message) => Some(message.data[0]),
+            Lookup::End | Lookup::Absent(_) => None,
+        }
+    }
+
+    #[test]
+    fn what_is_trimmed_is_not_held_in_memory() {
+        let mut channel = stored(9);
+        channel.trim_below(Sequence(7));
+        assert_eq!((channel.recent.len(), first_data(&channel)), (3, Some(7)));
+        assert_eq!(channel.first_timestamp(), Some(7));
+        channel.trim_below(Sequence(10));
+        assert_eq!((channel.recent.len(), first_data(&channel)), (0, None));
+        channel.stored(Sequence(10), 10, Bytes::from_static(&[10]));
+        assert_eq!(first_data(&channel), Some(10));
+    }
+
+    #[test]
+    fn what_other_channels_pushed_out_before_the_limit_did_changes_nothing() {
+        let mut channel = stored(9);
+        channel.forget_recent(Sequence(8));
+        channel.trim_below(Sequence(5));
+        assert_eq!((channel.recent.len(), channel.first), (1, Sequence(5)));
     }
 }
