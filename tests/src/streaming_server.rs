@@ -49,11 +49,20 @@ impl Store {
     /// # Errors
     /// When the database cannot be made.
     pub fn sql_of_the_reference(dir: &Path, postgres: &PostgresServer) -> anyhow::Result<Self> {
+        let source = Self::database_of_the_reference(postgres)?;
+        Self::sql(dir, &source)
+    }
+
+    /// A fresh database with the tables as the reference's users make them; its source.
+    ///
+    /// # Errors
+    /// When the database cannot be made.
+    pub fn database_of_the_reference(postgres: &PostgresServer) -> anyhow::Result<String> {
         let source = postgres.create_database()?;
         let schema = programs::root().join("broker/store/tests/fixtures/reference_schema.sql");
         let schema = std::fs::read_to_string(schema).context("reading the reference's tables")?;
         postgres.run(&source, &schema)?;
-        Self::sql(dir, &source)
+        Ok(source)
     }
 }
 
@@ -62,6 +71,7 @@ impl Store {
 pub struct StreamingServer {
     program: PathBuf,
     flags: Vec<String>,
+    variables: Vec<(String, String)>,
     log: PathBuf,
     port: u16,
     process: Option<Process>,
@@ -120,6 +130,7 @@ impl StreamingServer {
         Self {
             program,
             flags,
+            variables: Vec::new(),
             log: dir.join("server.log"),
             port,
             process: None,
@@ -138,6 +149,16 @@ impl StreamingServer {
             self.flags
                 .extend([flag.to_owned(), file.display().to_string()]);
         }
+    }
+
+    /// Adds flags, whatever they mean.
+    pub fn flags(&mut self, flags: &[&str]) {
+        self.flags.extend(flags.iter().map(|&flag| flag.to_owned()));
+    }
+
+    /// Sets a variable of its environment.
+    pub fn variable(&mut self, name: &str, value: &str) {
+        self.variables.push((name.to_owned(), value.to_owned()));
     }
 
     /// Opens the monitoring port too; which it is.
@@ -174,6 +195,9 @@ impl StreamingServer {
         self.kill();
         let mut command = Command::new(&self.program);
         command.args(&self.flags);
+        for (name, value) in &self.variables {
+            command.env(name, value);
+        }
         let name = self
             .program
             .file_name()

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use prost::Message;
 
 pub use hot::{
-    AckView, MalformedPubMsg, PubMsgView, Stamp, put_msg, put_pub_ack, put_renumbered,
+    AckView, MalformedPubMsg, MsgParts, PubMsgView, Stamp, put_msg, put_pub_ack, put_renumbered,
     redelivery_mark,
 };
 

@@ -7,7 +7,7 @@ use broker_core::{
     streaming::{EngineConfig, LimitsOverride},
 };
 use broker_store::{
-    MemoryStore, PostgresConfig, PostgresStore, SqliteStore, Store, StoreError,
+    MemoryStore, PostgresConfig, PostgresStore, SealedStore, SqliteStore, Store, StoreError,
     postgres::source::Source,
 };
 use certs::{
@@ -19,7 +19,8 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     config::{
-        ChannelEntry, ClusterPort, Config, StoreKind, StreamingSettings, TlsListener, WriteTimeout,
+        ChannelEntry, ClusterPort, Config, Encryption, StoreKind, StreamingSettings, TlsListener,
+        WriteTimeout,
     },
     monitor::https,
     settings::{AdmitPeer, CoreConfig, FailureReports, RoutePort, RouteTls, TlsPort},
@@ -232,14 +233,23 @@ fn limits_override(entry: &ChannelEntry) -> LimitsOverride {
 }
 
 /// Makes the store on the thread that will use it.
-pub(crate) fn store(kind: &StoreKind) -> Result<Rc<dyn Store>, StoreError> {
-    Ok(match kind {
+pub(crate) fn store(
+    kind: &StoreKind,
+    encryption: Option<&Encryption>,
+) -> Result<Rc<dyn Store>, StoreError> {
+    let store: Rc<dyn Store> = match kind {
         StoreKind::Memory => Rc::new(MemoryStore::new()),
         StoreKind::File { dir } => Rc::new(SqliteStore::new(dir)?),
         StoreKind::Sql { source } => {
             let environment = std::env::vars().collect();
             let source = Source::parse(source.expose(), &environment)?;
             Rc::new(PostgresStore::new(PostgresConfig { source }))
+        }
+    };
+    Ok(match encryption {
+        None => store,
+        Some(Encryption { cipher, key }) => {
+            Rc::new(SealedStore::new(store, key.expose().as_bytes(), *cipher))
         }
     })
 }

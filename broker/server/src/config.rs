@@ -1,5 +1,5 @@
 //! Everything settable, fully checked before a socket opens: defaults, then files, then the
-//! environment (`STANCHION_SQL_SOURCE` only), then flags.
+//! environment (`STANCHION_SQL_SOURCE`), then flags; the key of an encrypted store in the environment wins over all.
 //!
 //! Stricter than the reference: an unknown flag or key is refused with the nearest known one, a known
 //! one that this server cannot honour is refused or warned about by name. Nothing is ignored silently.
@@ -24,6 +24,7 @@ use broker_core::{
     auth::settings::{AuthSettings, Secret},
     cluster::settings::ClusterSettings,
 };
+use broker_store::Cipher;
 use certs::settings::TlsSettings;
 
 pub(crate) use self::{
@@ -56,6 +57,8 @@ pub(crate) struct Config {
     pub(crate) metrics_prefix: String,
     pub(crate) streaming: StreamingSettings,
     pub(crate) store: StoreKind,
+    /// Payloads are not stored in the clear.
+    pub(crate) encryption: Option<Encryption>,
     pub(crate) log: LogSettings,
     pub(crate) process_files: ProcessFiles,
     /// Files that were read, for the start-up log.
@@ -217,6 +220,14 @@ pub(crate) enum StoreKind {
         /// `key=value` pairs or a URL, with a password as a rule.
         source: Secret,
     },
+}
+
+/// Encryption at rest.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Encryption {
+    pub(crate) cipher: Cipher,
+    /// As configured, of any length but 0.
+    pub(crate) key: Secret,
 }
 
 /// What is logged, and where to.

@@ -246,13 +246,13 @@ fn streaming(
         return without_streaming(stop);
     }
     let engine: EngineConfig = assemble::engine_config(&config.streaming);
-    let kind = config.store.clone();
+    let (kind, encryption) = (config.store.clone(), config.encryption.clone());
     let (state, ownership) = watch::channel(Ownership::None);
     let (ended_sender, ended) = oneshot::channel();
     let (begin, begun) = oneshot::channel();
     let make: MakeInternal = Box::new(move |worker| {
         async move {
-            let store = match assemble::store(&kind) {
+            let store = match assemble::store(&kind, encryption.as_ref()) {
                 Ok(store) => store,
                 Err(error) => {
                     // The main thread may have given up already.

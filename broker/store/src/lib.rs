@@ -31,6 +31,7 @@ mod memory;
 mod owner;
 pub mod postgres;
 mod records;
+mod sealed;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 pub mod watch;
@@ -43,6 +44,7 @@ use futures_util::future::LocalBoxFuture;
 pub use error::StoreError;
 pub use memory::MemoryStore;
 pub use postgres::{PostgresConfig, PostgresStore};
+pub use sealed::{Cipher, SealedStore, UnknownCipher};
 
 #[cfg(feature = "sqlite")]
 pub use sqlite::SqliteStore;

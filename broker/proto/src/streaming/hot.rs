@@ -126,6 +126,61 @@ pub fn put_renumbered(out: &mut BytesMut, message: &[u8], sequence: u64) {
     out.put_slice(&message[1 + length..]);
 }
 
+/// A stored message cut at its payload, so that another one can be put in its place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MsgParts<'a> {
+    /// Whole fields.
+    pub before: &'a [u8],
+    /// The payload itself; empty if the message has none.
+    pub data: &'a [u8],
+    /// Whole fields.
+    pub after: &'a [u8],
+}
+
+impl<'a> MsgParts<'a> {
+    /// Cuts an encoded [`MsgProto`](super::MsgProto); `None` if it is none, or has two payloads.
+    #[must_use]
+    pub fn cut(message: &'a [u8]) -> Option<Self> {
+        let mut reader = Reader::new(message);
+        let mut found = None;
+        let mut start = 0;
+        while let Some(tag) = reader.tag()? {
+            if tag.field == 4 {
+                let data = reader.bytes(tag)?;
+                let after = &message[message.len() - reader.remaining()..];
+                let before = &message[..start];
+                let parts = Self {
+                    before,
+                    data,
+                    after,
+                };
+                if found.replace(parts).is_some() {
+                    return None;
+                }
+            } else {
+                reader.skip(tag)?;
+            }
+            start = message.len() - reader.remaining();
+        }
+        Some(found.unwrap_or(Self {
+            before: message,
+            data: &[],
+            after: &[],
+        }))
+    }
+
+    /// Appends all that precedes a payload of that many bytes, which the caller appends next, and then
+    /// `after`. A payload of no bytes is no field.
+    pub fn put_before(&self, out: &mut BytesMut, length: usize) {
+        out.reserve(self.before.len() + length + self.after.len() + 11);
+        out.put_slice(self.before);
+        if length > 0 {
+            out.put_u8(0x22);
+            put_varint(out, length as u64);
+        }
+    }
+}
+
 /// Appends a [`PubAck`](super::PubAck); an empty `error` means stored.
 pub fn put_pub_ack(out: &mut BytesMut, guid: &[u8], error: &[u8]) {
     put_field(out, 0x0a, guid);
@@ -245,6 +300,32 @@ mod tests {
                 prop_assert_eq!(AckView::decode(&bytes), Some(expected));
             } else {
                 let _ = AckView::decode(&bytes);
+            }
+        }
+
+        #[test]
+        fn a_message_cut_at_its_payload_takes_another_one(
+            message in any_pub_msg(), payload in prop::collection::vec(any::<u8>(), 0..200),
+        ) {
+            let stamp = Stamp { sequence: 7, timestamp: 9 };
+            let mut stored = BytesMut::new();
+            put_msg(&mut stored, stamp, &view(&message));
+            let parts = MsgParts::cut(&stored).unwrap();
+            prop_assert_eq!(parts.data, &message.data[..]);
+            let mut changed = BytesMut::new();
+            parts.put_before(&mut changed, payload.len());
+            changed.extend_from_slice(&payload);
+            changed.extend_from_slice(parts.after);
+            let expected = PubMsg { data: payload.into(), ..message };
+            let mut other = BytesMut::new();
+            put_msg(&mut other, stamp, &view(&expected));
+            prop_assert_eq!(MsgProto::decode(changed), MsgProto::decode(other));
+        }
+
+        #[test]
+        fn cutting_arbitrary_bytes_never_panics(bytes in prop::collection::vec(any::<u8>(), 0..64)) {
+            if let Some(parts) = MsgParts::cut(&bytes) {
+                prop_assert!(parts.before.len() + parts.data.len() + parts.after.len() <= bytes.len());
             }
         }
 

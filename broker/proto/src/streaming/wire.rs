@@ -27,6 +27,11 @@ impl<'a> Reader<'a> {
         Self { rest: payload }
     }
 
+    /// Bytes not read yet.
+    pub(super) fn remaining(&self) -> usize {
+        self.rest.len()
+    }
+
     /// The next field's tag; `Some(None)` at the end.
     pub(super) fn tag(&mut self) -> Option<Option<Tag>> {
         if self.rest.is_empty() {

@@ -37,7 +37,7 @@ pub(super) fn check(
     }
     let cluster = cluster::port(draft, &client, &mut problems);
     let (monitor, monitor_tls) = monitor(draft, &host, client.tls.is_some(), &mut problems);
-    let (streaming, store) = streaming::settings(draft, &mut problems);
+    let (streaming, store, encryption) = streaming::settings(draft, &mut problems);
     let config = Config {
         client,
         auth,
@@ -51,6 +51,7 @@ pub(super) fn check(
         metrics_prefix: problems.metrics_prefix(&draft.metrics_prefix),
         streaming,
         store,
+        encryption,
         log: log(draft, &mut problems),
         process_files: ProcessFiles {
             pid_file: path(&draft.pid_file),

@@ -16,6 +16,9 @@ use super::{
 /// Database source, where neither a flag nor a file shall carry it.
 pub(super) const SQL_SOURCE_VARIABLE: &str = "STANCHION_SQL_SOURCE";
 
+/// Key of an encrypted store; before a flag or a file, as in the reference.
+pub(super) const ENCRYPTION_KEY_VARIABLE: &str = "NATS_STREAMING_ENCRYPTION_KEY";
+
 /// What the command line asks for.
 #[derive(Debug)]
 pub(crate) enum Command {
@@ -129,6 +132,11 @@ pub(crate) fn read(args: &[String], variables: Variables<'_>) -> Result<Command,
         draft.sql_source = Secret::new(source);
     }
     flags.apply(&mut draft);
+    if let Some(key) = variables(ENCRYPTION_KEY_VARIABLE).filter(|key| !key.is_empty())
+        && draft.encrypts()
+    {
+        draft.encryption_key = Secret::new(key);
+    }
     if draft.streaming == Some(false) {
         report.warnings.extend(flags.about_streaming());
     }
@@ -157,11 +165,20 @@ fn sources(given: &Draft) -> Vec<(&str, Role)> {
 
 /// Arguments are shown to everybody on the machine.
 fn visible_secrets(given: &Draft, report: &mut Report) {
-    if !given.sql_source.is_empty() {
-        report.warnings.push(format!(
-            "the value of flag -sql_source can be seen by every process of this machine; \
-             {SQL_SOURCE_VARIABLE} or the -sc file keep it private"
-        ));
+    for (name, secret, variable) in [
+        ("sql_source", &given.sql_source, SQL_SOURCE_VARIABLE),
+        (
+            "encryption_key",
+            &given.encryption_key,
+            ENCRYPTION_KEY_VARIABLE,
+        ),
+    ] {
+        if !secret.is_empty() {
+            report.warnings.push(format!(
+                "the value of flag -{name} can be seen by every process of this machine; \
+                 {variable} or the -sc file keep it private"
+            ));
+        }
     }
     let auth = &given.auth;
     for (name, secret) in [("pass", &auth.password), ("auth", &auth.token)] {

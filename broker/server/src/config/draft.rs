@@ -115,6 +115,10 @@ pub(super) struct Draft {
     pub(super) dir: String,
     pub(super) sql_driver: String,
     pub(super) sql_source: Secret,
+    pub(super) encrypt: bool,
+    pub(super) encryption_cipher: String,
+    /// Implies `encrypt`.
+    pub(super) encryption_key: Secret,
     pub(super) max_channels: i64,
     pub(super) limits: Own,
     pub(super) channels: Vec<ChannelDraft>,
@@ -182,6 +186,13 @@ pub(super) struct Draft {
 
 const SECOND: i64 = 1_000_000_000;
 
+impl Draft {
+    /// A key alone says it too.
+    pub(super) fn encrypts(&self) -> bool {
+        self.encrypt || !self.encryption_key.is_empty()
+    }
+}
+
 impl Default for Draft {
     /// The defaults of the reference; flags show them in their help.
     fn default() -> Self {
@@ -194,6 +205,9 @@ impl Default for Draft {
             dir: String::new(),
             sql_driver: String::new(),
             sql_source: Secret::default(),
+            encrypt: false,
+            encryption_cipher: String::new(),
+            encryption_key: Secret::default(),
             max_channels: limit(DEFAULT_MAX_CHANNELS),
             limits: Own {
                 max_msgs: limit(DEFAULT_LIMITS.max_msgs),

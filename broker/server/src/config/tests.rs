@@ -7,7 +7,13 @@ mod syntax;
 
 use std::fs;
 
-use super::{command::SQL_SOURCE_VARIABLE, draft::Draft, file::Variables, flags::Request, *};
+use super::{
+    command::{ENCRYPTION_KEY_VARIABLE, SQL_SOURCE_VARIABLE},
+    draft::Draft,
+    file::Variables,
+    flags::Request,
+    *,
+};
 
 fn no_variables(_: &str) -> Option<String> {
     None
@@ -241,6 +247,14 @@ fn what_is_not_understood_on_the_command_line_is_refused_by_name() {
             "-store sql -sql_driver mysql -sql_source x",
             "sql driver \"mysql\" is not supported yet: only postgres",
         ),
+        (
+            "-encrypt",
+            "encryption key required: NATS_STREAMING_ENCRYPTION_KEY, or encryption_key in a file",
+        ),
+        (
+            "-encryption_key k -encryption_cipher rot13",
+            "encryption cipher not supported: \"rot13\": expected AES or CHACHA",
+        ),
         ("-p 70000", "port 70000 is no port"),
         (
             "-cid a..b",
@@ -437,6 +451,32 @@ fn the_sql_source_can_come_from_the_environment() {
         source_of(&["-sc".to_owned(), file.path("stan.conf")]),
         "host=env"
     );
+}
+
+#[test]
+fn the_encryption_key_of_the_environment_wins_but_encrypts_nothing_by_itself() {
+    let variables = |name: &str| (name == ENCRYPTION_KEY_VARIABLE).then(|| "env".to_owned());
+    let encryption = |args: &str| run_with(&words(args), &variables).unwrap().encryption;
+    assert_eq!(encryption(""), None);
+    let expected = |cipher| {
+        let key = Secret::new("env".to_owned());
+        Some(Encryption { cipher, key })
+    };
+    assert_eq!(encryption("-encrypt"), expected(Cipher::default()));
+    assert_eq!(
+        encryption("-encryption_key flag -encryption_cipher chacha"),
+        expected(Cipher::ChaCha20Poly1305)
+    );
+    let file = WithFile::new("streaming { encryption_key: file, encryption_cipher: aes }");
+    let config = file.run("").unwrap();
+    assert_eq!(
+        config.encryption,
+        Some(Encryption {
+            cipher: Cipher::Aes256Gcm,
+            key: Secret::new("file".to_owned()),
+        })
+    );
+    assert!(!format!("{config:?}").contains("\"file\""));
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use super::{
     super::{
-        StoreKind, StreamingSettings,
+        Encryption, StoreKind, StreamingSettings,
         draft::Draft,
         limits::{Limits, Own, StoreLimits},
     },
@@ -13,9 +13,10 @@ use super::{
 pub(super) fn settings(
     draft: &Draft,
     problems: &mut Problems<'_>,
-) -> (StreamingSettings, StoreKind) {
+) -> (StreamingSettings, StoreKind, Option<Encryption>) {
     if draft.streaming == Some(false) {
-        return (streaming(&Draft::default(), problems), StoreKind::Memory);
+        let streaming = streaming(&Draft::default(), problems);
+        return (streaming, StoreKind::Memory, None);
     }
     let store = match store(draft) {
         Ok(store) => store,
@@ -24,7 +25,29 @@ pub(super) fn settings(
             StoreKind::Memory
         }
     };
-    (streaming(draft, problems), store)
+    let encryption = encryption(draft).unwrap_or_else(|problem| {
+        problems.add(&problem);
+        None
+    });
+    (streaming(draft, problems), store, encryption)
+}
+
+fn encryption(draft: &Draft) -> Result<Option<Encryption>, String> {
+    if !draft.encrypts() {
+        return Ok(None);
+    }
+    let cipher = draft.encryption_cipher.parse().map_err(|error| {
+        let name = &draft.encryption_cipher;
+        format!("{error}: {name:?}: expected AES or CHACHA")
+    })?;
+    if draft.encryption_key.is_empty() {
+        return Err(
+            "encryption key required: NATS_STREAMING_ENCRYPTION_KEY, or encryption_key in a file"
+                .to_owned(),
+        );
+    }
+    let key = draft.encryption_key.clone();
+    Ok(Some(Encryption { cipher, key }))
 }
 
 fn streaming(draft: &Draft, problems: &mut Problems<'_>) -> StreamingSettings {

@@ -159,6 +159,11 @@ fn streaming(old: &Config, new: &Config) -> Result<(), String> {
         return Err("config reload not supported for store_limits".to_owned());
     }
     same("store", [&old.store, &new.store].map(store_name))?;
+    if old.encryption != new.encryption {
+        return Err(
+            "config reload not supported for encryption: old=[REDACTED], new=[REDACTED]".to_owned(),
+        );
+    }
     if old.store != new.store {
         return Err(
             "config reload not supported for sql source: old=[REDACTED], new=[REDACTED]".to_owned(),

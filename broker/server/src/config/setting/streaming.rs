@@ -9,7 +9,6 @@ use super::{
 
 const NO_CLUSTERING: &str =
     "clustering is not supported; run a second broker on the same SQL store as standby";
-const NO_ENCRYPTION: &str = "encryption at rest is not supported yet";
 const NO_EXTERNAL: &str = "only the embedded NATS server is supported yet";
 const OWN_FILES: &str = "the FILE store of this server has a format of its own";
 const OWN_CONNECTION: &str = "it belongs to connections to an external NATS server";
@@ -107,11 +106,13 @@ pub(super) const STREAMING: &[Setting] = settings! {
     [syslog_name] Streaming [syslog_name]
         Unused(Shape::Word, "it names an event source of Windows") "" "";
     [encrypt] Streaming [encrypt]
-        Refused(Shape::Switch, NO_ENCRYPTION) "" "";
+        Switch(|d, v| d.encrypt = v) "false" "payloads are encrypted before they are stored";
     [encryption_cipher] Streaming [encryption_cipher]
-        Refused(Shape::Word, NO_ENCRYPTION) "" "";
+        Text(|d, v| d.encryption_cipher = v)
+        "" "AES or CHACHA; by default AES on x86, CHACHA elsewhere";
     [encryption_key] Streaming [encryption_key]
-        Refused(Shape::Word, NO_ENCRYPTION) "" "";
+        Text(|d, v| d.encryption_key = Secret::new(v))
+        "" "key of the encryption; better in NATS_STREAMING_ENCRYPTION_KEY than on a command line";
     [clustered cluster_bootstrap] Streaming []
         Refused(Shape::Switch, NO_CLUSTERING) "" "";
     [cluster_node_id cluster_peers cluster_log_path] Streaming [cluster]
