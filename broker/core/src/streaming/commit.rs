@@ -156,9 +156,9 @@ impl Engine {
         }
     }
 
-    /// A channel got messages: has the next draft of its lane trim it if it is over a limit, and
+    /// A channel got messages or other limits: has the next draft of its lane trim it if it is over a limit, and
     /// sets the timer for its oldest message.
-    fn watch_limits(&mut self, lane: usize, key: ChannelKey) {
+    pub(super) fn watch_limits(&mut self, lane: usize, key: ChannelKey) {
         let channel = &mut self.channels[key];
         if channel.is_over_limits() {
             self.lanes[lane]

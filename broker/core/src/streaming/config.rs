@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::durable::ChannelLimits;
 
-/// Settings of one engine; fixed for its life.
+/// Settings of one engine; see [`Engine::reconfigure`](super::Engine::reconfigure) for what may change.
 #[derive(Clone, Debug)]
 pub struct EngineConfig {
     /// Must equal the one a store was first used with.

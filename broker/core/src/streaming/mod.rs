@@ -30,6 +30,7 @@ mod nuid;
 mod pages;
 mod pending;
 mod publish;
+mod reconfigure;
 mod recover;
 mod redelivery;
 mod sizes;

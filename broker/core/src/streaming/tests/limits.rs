@@ -134,3 +134,70 @@ fn a_message_that_comes_while_the_others_expire_stays() {
     world.run();
     assert_eq!(world.store.messages("foo").len(), 1);
 }
+
+/// Lets the engine take over other settings.
+fn reconfigure(world: &mut World, change: impl FnOnce(&mut EngineConfig)) {
+    let mut config = world.config.clone();
+    change(&mut config);
+    let now = world.clock.now();
+    world.engine.reconfigure(config, now);
+    world.end_pass();
+}
+
+#[test]
+fn lower_limits_hold_at_once_and_higher_ones_from_now_on() {
+    let mut world = World::limited(|limits| limits.max_msgs = 5);
+    world.connect("me");
+    world.publish_many("me", "foo", 5);
+    reconfigure(&mut world, |config| config.limits.max_msgs = 2);
+    assert_eq!(world.store.messages("foo").len(), 2);
+    reconfigure(&mut world, |config| config.limits.max_msgs = 4);
+    world.publish_many("me", "foo", 5);
+    assert_eq!(world.store.messages("foo").len(), 4);
+    reconfigure(&mut world, |config| config.limits.max_subs = 1);
+    world.subscribe_with("me", "foo", |_| {});
+    let second = world.try_subscribe(&World::sub_request("me", "foo"));
+    assert_eq!(second.error, "too many subscriptions per channel");
+}
+
+#[test]
+fn an_age_may_come_change_and_go() {
+    let mut world = World::new();
+    world.connect("me");
+    world.publish_many("me", "foo", 1);
+    world.advance_secs(10);
+    let age = |seconds: u64| {
+        move |config: &mut EngineConfig| config.limits.max_age_nanos = seconds * 1_000_000_000
+    };
+    reconfigure(&mut world, age(20));
+    world.publish_many("me", "foo", 1);
+    world.advance_secs(10);
+    assert_eq!(world.store.messages("foo").len(), 1);
+    // Taken away while the store is asked what is too old.
+    world.reads_at_once = false;
+    world.advance_secs(10);
+    let question = world.reads.front().cloned().unwrap();
+    world.reads.clear();
+    reconfigure(&mut world, age(0));
+    let now = world.clock.now();
+    world.engine.found(World::load_id(&question), Ok(None), now);
+    world.reads_at_once = true;
+    world.advance_secs(100);
+    assert_eq!(world.store.messages("foo").len(), 1);
+    reconfigure(&mut world, age(1));
+    world.run();
+    world.advance_secs(1);
+    assert!(world.store.messages("foo").is_empty());
+}
+
+#[test]
+fn a_shorter_heartbeat_interval_is_for_clients_that_are_there_too() {
+    let mut world = World::new();
+    world.connect("me");
+    let inbox = World::connect_request("me").heartbeat_inbox;
+    reconfigure(&mut world, |config| {
+        config.heartbeat_interval = std::time::Duration::from_secs(2);
+    });
+    world.advance_secs(2);
+    assert_eq!(world.take(&inbox).len(), 1);
+}
