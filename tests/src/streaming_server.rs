@@ -21,6 +21,8 @@ const READY: &str = "Streaming Server is ready";
 /// Where messages are kept.
 #[derive(Debug)]
 pub enum Store {
+    /// Nowhere but in the process.
+    Memory,
     /// In files below the server's directory: SQLite for ours.
     Files,
     /// In PostgreSQL; a `-sc` file that says which.
@@ -108,6 +110,7 @@ impl StreamingServer {
             .into();
         flags.extend(["-p".to_owned(), port.to_string()]);
         match store {
+            Store::Memory => flags.extend(["-store", "MEMORY"].map(str::to_owned)),
             Store::Files => {
                 let dir = dir.join("store").display().to_string();
                 flags.extend([
@@ -161,6 +164,13 @@ impl StreamingServer {
         self.variables.push((name.to_owned(), value.to_owned()));
     }
 
+    /// Further flags, which both programs know.
+    #[must_use]
+    pub fn with_flags(mut self, flags: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.flags.extend(flags.into_iter().map(Into::into));
+        self
+    }
+
     /// Opens the monitoring port too; which it is.
     pub fn monitor(&mut self) -> u16 {
         let port = ports::free();
@@ -208,6 +218,15 @@ impl StreamingServer {
             .process
             .insert(Process::start(&name, &mut command, &self.log)?);
         process.writes(READY, START).await
+    }
+
+    /// Fails when it runs no more, with its last lines.
+    ///
+    /// # Errors
+    /// See above.
+    pub fn check_alive(&mut self) -> anyhow::Result<()> {
+        let process = self.process.as_mut();
+        process.context("the server does not run")?.check_alive()
     }
 
     /// Asks it to stop and waits until it has; what it holds in memory is then in the store.

@@ -1,0 +1,44 @@
+//! The differences from nats-streaming-server that are meant, each with its reason. One that is never met in a long
+//! run is an error of this table.
+
+use std::{collections::BTreeSet, sync::Mutex};
+
+use crate::history::History;
+
+/// Histories of a profile that must meet a difference.
+const USUAL: u64 = 400;
+
+/// A difference that is no fault.
+#[derive(Debug)]
+pub(crate) struct Excused {
+    pub(crate) name: &'static str,
+    /// Why it is right, for whoever reads a failure.
+    pub(crate) reason: &'static str,
+    /// So many histories must meet it.
+    pub(crate) met_within: u64,
+    /// Told the history, the step that differs, the reference's lines of it and the other's.
+    pub(crate) has: fn(&History, usize, &[String], &[String]) -> bool,
+}
+
+/// All of them.
+pub(crate) const EXCUSED: &[Excused] = &[];
+
+/// Which ones were met.
+#[derive(Debug, Default)]
+pub(crate) struct Met(Mutex<BTreeSet<&'static str>>);
+
+impl Met {
+    pub(crate) fn note(&self, name: &'static str) {
+        self.0.lock().unwrap().insert(name);
+    }
+
+    /// Those that were not met in so many histories.
+    pub(crate) fn idle(&self, histories: u64) -> Vec<String> {
+        let met = self.0.lock().unwrap();
+        let idle = EXCUSED
+            .iter()
+            .filter(|one| one.met_within <= histories && !met.contains(one.name));
+        idle.map(|one| format!("excused, but not met: {} ({})", one.name, one.reason))
+            .collect()
+    }
+}
