@@ -393,7 +393,8 @@ impl Engine {
             Ok(StartPosition::TimeDeltaStart) if last == 0 => 0,
             Ok(StartPosition::TimeDeltaStart) if first > last => last,
             Ok(StartPosition::TimeDeltaStart) => {
-                let timestamp = now.unix_nanos.saturating_sub(request.start_time_delta);
+                // Beyond what a time can be it wraps, as in the reference.
+                let timestamp = now.unix_nanos.wrapping_sub(request.start_time_delta);
                 return Start::Time { timestamp };
             }
         };
