@@ -25,6 +25,7 @@ pub(crate) fn history(profile: &Profile, number: u64) -> History {
     let mut rng = Rng::with_seed(number);
     let short = !profile.files && rng.u8(..4) == 0 || profile.misses;
     let aging = !short && !profile.files && !profile.drops && rng.u8(..12) == 0;
+    let roomy = rng.u8(..3) == 0;
     let mut generator = Generator {
         profile,
         clients: vec![Client::default(); rng.usize(1..=CLIENTS)],
@@ -36,6 +37,7 @@ pub(crate) fn history(profile: &Profile, number: u64) -> History {
         rng,
         short,
         aging,
+        roomy,
         subscriptions: Vec::new(),
         pauses: 0,
         waits: 0,
@@ -57,6 +59,8 @@ struct Generator<'a> {
     short: bool,
     /// Messages grow too old within the history.
     aging: bool,
+    /// No window ever fills, so acknowledgements let nothing flow.
+    roomy: bool,
     subscriptions: Vec<Subscription>,
     pauses: usize,
     waits: usize,
@@ -293,13 +297,13 @@ impl Generator<'_> {
         let short = if group.is_some() { self.short } else { short };
         let max_in_flight = self.of(&[1, 1, 2, 2, 3, 4, 10, PLENTY]);
         let (max_in_flight, ack_wait_secs) = if short {
-            let free = removes || group.is_some();
+            let free = removes || group.is_some() || self.roomy;
             (
                 if free { PLENTY } else { max_in_flight },
                 self.of(&[1, 1, 2]),
             )
         } else {
-            (max_in_flight, LONG_SECS)
+            (if self.roomy { PLENTY } else { max_in_flight }, LONG_SECS)
         };
         let (max_in_flight, ack_wait_secs) = match self.rng.u8(..60) {
             0 => (self.of(&[0, -1, i32::MIN]), ack_wait_secs),
@@ -381,7 +385,7 @@ impl Generator<'_> {
     /// Acknowledgements, maybe, and an end behind them.
     fn farewell(&mut self) -> Step {
         let mut ops = Vec::new();
-        if self.one_in(2) {
+        if self.one_in(20) || (self.roomy && self.one_in(2)) {
             ops.extend(self.acknowledge());
         }
         if self.one_in(3) {
