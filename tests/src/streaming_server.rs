@@ -154,11 +154,6 @@ impl StreamingServer {
         }
     }
 
-    /// Adds flags, whatever they mean.
-    pub fn flags(&mut self, flags: &[&str]) {
-        self.flags.extend(flags.iter().map(|&flag| flag.to_owned()));
-    }
-
     /// Sets a variable of its environment.
     pub fn variable(&mut self, name: &str, value: &str) {
         self.variables.push((name.to_owned(), value.to_owned()));

@@ -38,8 +38,8 @@ async fn publish_and_read(server: &StreamingServer, number: u64) {
     client.close().await.unwrap();
 }
 
-fn encrypted(mut server: StreamingServer, cipher: &str) -> StreamingServer {
-    server.flags(&["-encrypt", "-encryption_cipher", cipher]);
+fn encrypted(server: StreamingServer, cipher: &str) -> StreamingServer {
+    let mut server = server.with_flags(["-encrypt", "-encryption_cipher", cipher]);
     server.variable(KEY_VARIABLE, "a key that must not be seen either");
     server
 }

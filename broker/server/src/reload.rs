@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use anyhow::Context;
+use broker_core::streaming::EngineConfig;
 use deploy_runtime::NatsLog;
+use tokio::sync::watch;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
@@ -28,6 +30,7 @@ pub(crate) struct Reloader {
     pub(crate) monitor: Arc<Monitor>,
     pub(crate) tasks: TaskTracker,
     pub(crate) core_stop: CancellationToken,
+    pub(crate) engine: watch::Sender<EngineConfig>,
 }
 
 impl Reloader {
@@ -57,6 +60,8 @@ impl Reloader {
             .change(&process_files::log_settings(&new.log))
             .context("log")?;
         self.files.update(&new.process_files, &self.listeners)?;
+        self.engine
+            .send_replace(assemble::engine_config(&new.streaming));
         began.watch(&self.tasks, &self.core_stop);
         self.monitor
             .reloaded(Facts::new(&new, self.identity.clone()));

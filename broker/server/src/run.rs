@@ -112,6 +112,8 @@ async fn obey(mut orders: Orders, stop: CancellationToken, others: mpsc::Sender<
 struct Streaming {
     /// Lets it begin, so that its log lines follow those of the start.
     begin: Option<oneshot::Sender<()>>,
+    /// Of the engine, for those that come later too.
+    settings: watch::Sender<EngineConfig>,
     ownership: watch::Receiver<Ownership>,
     /// How supervision ended: an error only where the broker cannot go on.
     ended: BoxFuture<'static, Result<anyhow::Result<()>, oneshot::error::RecvError>>,
@@ -167,6 +169,7 @@ async fn serve(config: Config, log: NatsLog) -> anyhow::Result<()> {
         monitor,
         tasks: tasks.clone(),
         core_stop: core_stop.clone(),
+        engine: streaming.settings.clone(),
     };
     let outcome = loop {
         tokio::select! {
@@ -245,7 +248,7 @@ fn streaming(
     if !config.streaming_enabled {
         return without_streaming(stop);
     }
-    let engine: EngineConfig = assemble::engine_config(&config.streaming);
+    let (settings, engine) = watch::channel(assemble::engine_config(&config.streaming));
     let (kind, encryption) = (config.store.clone(), config.encryption.clone());
     let (state, ownership) = watch::channel(Ownership::None);
     let (ended_sender, ended) = oneshot::channel();
@@ -279,6 +282,7 @@ fn streaming(
         make,
         Streaming {
             begin: Some(begin),
+            settings,
             ownership,
             ended: ended.boxed(),
         },
@@ -289,6 +293,7 @@ fn streaming(
 fn without_streaming(stop: CancellationToken) -> (MakeInternal, Streaming) {
     let streaming = Streaming {
         begin: None,
+        settings: watch::channel(EngineConfig::default()).0,
         ownership: watch::channel(Ownership::None).1,
         ended: stop.cancelled_owned().map(|()| Ok(Ok(()))).boxed(),
     };

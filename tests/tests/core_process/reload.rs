@@ -2,7 +2,11 @@
 
 use std::{fs, path::Path};
 
-use tests::patience;
+use tests::{
+    patience, ports, probe,
+    stan::{Client, Options},
+    streaming_server::CLUSTER_ID,
+};
 
 use crate::server::{BOTH, PATIENCE, Program, Server, client, flag};
 
@@ -94,4 +98,41 @@ async fn a_reload_moves_the_log_and_changes_its_level() {
             "{program:?}: {text}"
         );
     }
+}
+
+#[tokio::test]
+async fn a_reload_lowers_limits_of_channels_and_they_hold_at_once() {
+    let limited =
+        |messages: u32| format!("streaming {{ store_limits {{ max_msgs: {messages} }} }}\n");
+    let monitor = ports::free();
+    let mut broker = Server::start(Program::Broker, |dir| {
+        let config = dir.join("config");
+        fs::write(&config, limited(10)).unwrap();
+        let [name, value] = flag("-c", &config);
+        vec![name, value, "-m".to_owned(), monitor.to_string()]
+    })
+    .await;
+    broker.logs("Streaming Server is ready").await;
+    let url = format!("nats://127.0.0.1:{}", broker.port);
+    let client = Client::connect(Options::new(&url, CLUSTER_ID, "me"))
+        .await
+        .unwrap();
+    for number in 0..12 {
+        client.publish("foo", number.to_string()).await.unwrap();
+    }
+    let holds = async |messages: u64| {
+        let what = format!("{messages} messages are left");
+        let seen = patience::until(&what, PATIENCE, async || {
+            let page = probe::get(monitor, "/streaming/channelsz?channel=foo").await?;
+            let page: serde_json::Value = serde_json::from_str(&page.body)?;
+            anyhow::ensure!(page["msgs"] == messages, "{page}");
+            Ok(())
+        });
+        seen.await.unwrap();
+    };
+    holds(10).await;
+    reload(&mut broker, &limited(3), "Reloaded: store_limits").await;
+    holds(3).await;
+    client.publish("foo", "one more").await.unwrap();
+    holds(3).await;
 }

@@ -5,11 +5,13 @@
 
 mod fixed;
 
-use std::fmt;
+use std::{fmt, time::Duration};
 
 use broker_core::auth::settings::{AuthSettings, Login, UserSettings};
 
-use super::{ClusterPort, Config, HandshakeFirst, TlsListener, duration::GoDuration};
+use super::{
+    ClusterPort, Config, HandshakeFirst, StreamingSettings, TlsListener, duration::GoDuration,
+};
 
 /// Which part of the server a change is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +30,8 @@ pub(crate) enum Part {
     Cluster,
     /// The list of routes.
     Routes,
+    /// Heartbeats and limits of streaming.
+    Streaming,
     /// Process ID and ports files.
     ProcessFiles,
     /// What monitoring shows.
@@ -72,6 +76,7 @@ pub(crate) fn compare(old: &Config, new: &Config) -> Result<Vec<Change>, String>
     cluster(&mut changes, old.cluster.as_ref(), new.cluster.as_ref());
     let prefixes = [old, new].map(|config| config.metrics_prefix.as_str());
     changes.shown(Part::Client, "metrics_prefix", prefixes);
+    streaming(&mut changes, &old.streaming, &new.streaming);
     process_files(&mut changes, old, new);
     Ok(changes.0)
 }
@@ -156,6 +161,18 @@ fn client(changes: &mut Changes, old: &Config, new: &Config) {
     changes.hidden(Part::Shown, "tags", old.server_tags != new.server_tags);
     let metadata = old.server_metadata != new.server_metadata;
     changes.hidden(Part::Shown, "metadata", metadata);
+}
+
+fn streaming(changes: &mut Changes, old: &StreamingSettings, new: &StreamingSettings) {
+    let both = [old, new];
+    let part = Part::Streaming;
+    let span =
+        |of: fn(&StreamingSettings) -> Duration| both.map(|one| GoDuration(of(one)).to_string());
+    changes.shown(part, "hb_interval", span(|one| one.hb_interval));
+    changes.shown(part, "hb_timeout", span(|one| one.hb_timeout));
+    changes.shown(part, "hb_fail_count", both.map(|one| one.hb_fail_count));
+    changes.shown(part, "replace_durable", both.map(|one| one.replace_durable));
+    changes.hidden(part, "store_limits", old.limits != new.limits);
 }
 
 fn auth(changes: &mut Changes, old: &AuthSettings, new: &AuthSettings) {

@@ -35,15 +35,15 @@ pub(crate) enum Ownership {
     Active,
 }
 
-/// Serves whenever the store can be owned, until the token is cancelled; then gives the store back.
+/// Serves whenever the store can be owned, with the settings of the moment, until the token is cancelled; then gives the store back.
 /// Ends with an error only where trying again cannot help.
 pub(crate) async fn supervise(
     shared: Rc<Shared>,
-    config: EngineConfig,
+    config: watch::Receiver<EngineConfig>,
     state: watch::Sender<Ownership>,
     token: CancellationToken,
 ) -> anyhow::Result<()> {
-    let outcome = take_turns(&shared, &config, &state, &token).await;
+    let outcome = take_turns(&shared, config, &state, &token).await;
     state.send_replace(Ownership::None);
     if timeout(CLOSE, shared.store.close()).await.is_err() {
         warn!("the store was not closed within {CLOSE:?}");
@@ -53,7 +53,7 @@ pub(crate) async fn supervise(
 
 async fn take_turns(
     shared: &Rc<Shared>,
-    config: &EngineConfig,
+    mut config: watch::Receiver<EngineConfig>,
     state: &watch::Sender<Ownership>,
     token: &CancellationToken,
 ) -> anyhow::Result<()> {
@@ -66,7 +66,7 @@ async fn take_turns(
         match activation {
             Ok(Activation::Active(recovered)) => {
                 told_holder.clear();
-                serve(shared, config, recovered, state, token).await?;
+                serve(shared, &mut config, recovered, state, token).await?;
             }
             Ok(Activation::Standby { holder }) => {
                 let was = state.send_replace(Ownership::Standby);
@@ -93,7 +93,7 @@ async fn take_turns(
 /// One activation, from recovery to the loss of ownership or the stop of the process.
 async fn serve(
     shared: &Rc<Shared>,
-    config: &EngineConfig,
+    config: &mut watch::Receiver<EngineConfig>,
     recovered: Recovered,
     state: &watch::Sender<Ownership>,
     token: &CancellationToken,
@@ -106,23 +106,34 @@ async fn serve(
             .then_some(recovered.channels.len()),
     );
     let seed = seed()?;
-    let engine = Engine::new(config.clone(), recovered, shared.store.lanes(), seed, now())?;
+    let settings = config.borrow_and_update().clone();
+    let engine = Engine::new(settings, recovered, shared.store.lanes(), seed, now())?;
     shared.install(engine);
     // The engine's own record must be durable before a client is told of it; it is the first flush.
     shared.flushed().await;
     state.send_replace(Ownership::Active);
     banner::ready(shared.store.kind());
-    tokio::select! {
-        () = token.cancelled() => {
-            shared.drive(Engine::stop);
-            timeout(DRAIN, shared.flushed())
-                .await
-                .with_context(|| format!("the store did not finish within {DRAIN:?}"))?;
-            banner::streaming_shutdown();
-        }
-        () = shared.store.deposed() => {
-            warn!("lost store lock, stepping down to standby");
-            state.send_replace(Ownership::Standby);
+    let deposed = shared.store.deposed();
+    tokio::pin!(deposed);
+    loop {
+        tokio::select! {
+            () = token.cancelled() => {
+                shared.drive(Engine::stop);
+                timeout(DRAIN, shared.flushed())
+                    .await
+                    .with_context(|| format!("the store did not finish within {DRAIN:?}"))?;
+                banner::streaming_shutdown();
+                break;
+            }
+            Ok(()) = config.changed() => {
+                let settings = config.borrow_and_update().clone();
+                shared.drive(|engine, now| engine.reconfigure(settings, now));
+            }
+            () = &mut deposed => {
+                warn!("lost store lock, stepping down to standby");
+                state.send_replace(Ownership::Standby);
+                break;
+            }
         }
     }
     shared.remove();

@@ -133,7 +133,7 @@ fn log(old: &Config, new: &Config) -> Result<(), String> {
     same("LogMaxFiles", logs.map(|log| log.file_max_num.unwrap_or(0)))
 }
 
-/// Nothing of streaming but its log level can change.
+/// What a store was first used with, and the store itself.
 fn streaming(old: &Config, new: &Config) -> Result<(), String> {
     let settings = [&old.streaming, &new.streaming];
     same(
@@ -144,20 +144,6 @@ fn streaming(old: &Config, new: &Config) -> Result<(), String> {
         "discover_prefix",
         settings.map(|settings| settings.discover_prefix.as_str()),
     )?;
-    span("hb_interval", settings.map(|settings| settings.hb_interval))?;
-    span("hb_timeout", settings.map(|settings| settings.hb_timeout))?;
-    same(
-        "hb_fail_count",
-        settings.map(|settings| settings.hb_fail_count),
-    )?;
-    same(
-        "replace_durable",
-        settings.map(|settings| settings.replace_durable),
-    )?;
-    let [was, is] = settings.map(|settings| &settings.limits);
-    if was != is {
-        return Err("config reload not supported for store_limits".to_owned());
-    }
     same("store", [&old.store, &new.store].map(store_name))?;
     if old.encryption != new.encryption {
         return Err(

@@ -207,11 +207,6 @@ fn what_cannot_change_keeps_the_whole_of_the_old() {
         ),
         (
             "",
-            "streaming { hb_interval: 1s }",
-            "hb_interval: old=30s, new=1s",
-        ),
-        (
-            "",
             "streaming { store: file, dir: /d }",
             "store: old=MEMORY, new=FILE /d",
         ),
@@ -228,8 +223,22 @@ fn what_cannot_change_keeps_the_whole_of_the_old() {
             "{new}"
         );
     }
-    let limits = compare(&of(""), &of("streaming { limits { max_msgs: 5 } }")).unwrap_err();
-    assert_eq!(limits, "config reload not supported for store_limits");
+}
+
+#[test]
+fn heartbeats_and_limits_of_streaming_can_change() {
+    let new = "streaming { hb_interval: 1s, hb_fail_count: 2, replace_durable: true, limits { max_msgs: 5 } }";
+    let changes = compare(&of(""), &of(new)).unwrap();
+    let texts: Vec<_> = changes.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        texts,
+        [
+            "hb_interval = 1s",
+            "hb_fail_count = 2",
+            "replace_durable = true",
+            "store_limits",
+        ]
+    );
 }
 
 #[test]
