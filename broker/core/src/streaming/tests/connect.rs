@@ -265,3 +265,76 @@ fn a_refused_registration_is_told_and_undone() {
     assert_eq!(answer[0].error, "no room");
     assert_eq!(world.engine.client_count(), 0);
 }
+
+#[test]
+fn ten_dead_clients_are_replaced_in_one_pass() {
+    let mut world = World::new();
+    let ids: Vec<String> = (0..10).map(|number| format!("me-{number}")).collect();
+    for id in &ids {
+        world.connect(id);
+    }
+    world.alive.clear();
+    for id in &ids {
+        let mut request = World::connect_request(id);
+        request.conn_id = format!("second-{id}").into();
+        world.send_unflushed("_STAN.discover.test-cluster", id, &request.encode_to_vec());
+    }
+    world.end_pass();
+    for id in &ids {
+        assert_eq!(world.take_as::<ConnectResponse>(id)[0].error, "");
+    }
+    assert_eq!(world.engine.client_count(), 10);
+}
+
+#[test]
+fn what_a_replaced_client_had_is_gone_but_for_durables_that_the_next_one_resumes() {
+    let mut world = World::new();
+    world.connect("me");
+    let plain = world.subscribe_with("me", "foo", |request| request.inbox = "plain".into());
+    world.subscribe_with("me", "foo", |request| request.durable_name = "d".into());
+    world.publish_many("me", "foo", 1);
+    assert_eq!(world.sequences(&plain), [1]);
+    world.alive.clear();
+    let response = world.try_connect(&World::connect_request("me"));
+    assert_eq!(response.error, "");
+    let status: Vec<_> = world.engine.subscriptions("foo").collect();
+    assert_eq!(status.len(), 1);
+    assert!(status[0].is_offline && status[0].durable_name == "d");
+    world.take("in.me.foo");
+    let durable = world.subscribe_with("me", "foo", |request| request.durable_name = "d".into());
+    world.publish_many("me", "foo", 1);
+    assert_eq!(world.sequences(&durable), [-1, 2]);
+    assert!(world.sequences(&plain).is_empty());
+}
+
+#[test]
+fn the_close_of_a_replaced_client_closes_its_replacement() {
+    let mut world = World::new();
+    world.connect("me");
+    world.alive.clear();
+    let mut request = World::connect_request("me");
+    request.conn_id = "second".into();
+    assert_eq!(world.try_connect(&request).error, "");
+    assert_eq!(world.close("me"), "");
+    assert_eq!(world.engine.client_count(), 0);
+}
+
+#[test]
+fn a_refused_deletion_of_a_client_is_no_reason_to_keep_it() {
+    let mut world = World::new();
+    world.connect("me");
+    world.flushes_at_once = false;
+    let close = broker_proto::streaming::CloseRequest {
+        client_id: "me".into(),
+    };
+    world.send("_STAN.close.test-cluster", "closed", &close.encode_to_vec());
+    world.finish_flush(
+        0,
+        FlushOutcome::Refused {
+            reason: "no room".into(),
+        },
+    );
+    world.run();
+    assert_eq!(world.take("closed"), [b"".as_slice()]);
+    assert_eq!(world.engine.client_count(), 0);
+}

@@ -187,3 +187,86 @@ fn effects_of_a_large_fan_out_do_not_pile_up_and_acks_come_last() {
     }
     assert_eq!((deliveries, acks), (100_000, 1_000));
 }
+
+#[test]
+fn with_room_for_one_the_next_comes_after_the_ack_for_every_kind() {
+    for (q_group, durable_name) in [("", ""), ("", "d"), ("q", ""), ("q", "d")] {
+        let mut world = World::new();
+        world.connect("me");
+        let subs = [("one", 0), ("two", usize::from(!q_group.is_empty()))]
+            .into_iter()
+            .filter(|(name, wanted)| *name == "one" || *wanted == 1)
+            .map(|(name, _)| {
+                world.subscribe_with("me", "foo", |request| {
+                    (request.q_group, request.durable_name) = (q_group.into(), durable_name.into());
+                    (request.inbox, request.max_in_flight) = (name.into(), 1);
+                })
+            })
+            .collect::<Vec<_>>();
+        world.publish_many("me", "foo", 20);
+        let mut received = Vec::new();
+        while received.len() < 20 {
+            for sub in &subs {
+                let sequences = world.sequences(sub);
+                assert!(sequences.len() <= 1, "room for one");
+                assert!(world.sequences(sub).is_empty());
+                for sequence in sequences {
+                    received.push(sequence);
+                    world.ack(sub, sequence.unsigned_abs());
+                }
+            }
+        }
+        received.sort_unstable();
+        assert_eq!(received, (1..=20).collect::<Vec<_>>());
+    }
+}
+
+#[test]
+fn messages_stored_while_the_end_is_being_read_are_not_skipped() {
+    let mut world = World::new();
+    world.connect("me");
+    let sub = world.subscribe_with("me", "foo", |request| request.max_in_flight = 1);
+    world.restart();
+    world.reads_at_once = false;
+    let mut received = Vec::new();
+    for round in 0..300_u32 {
+        world.publish_many("me", "foo", 1);
+        if !round.is_multiple_of(3) && !world.reads.is_empty() {
+            world.finish_read();
+            world.run();
+        }
+        world.engine.forget_pages();
+        for sequence in world.sequences(&sub) {
+            received.push(sequence);
+            world.ack(&sub, sequence.unsigned_abs());
+        }
+    }
+    world.reads_at_once = true;
+    while received.len() < 300 {
+        if !world.reads.is_empty() {
+            world.finish_read();
+            world.run();
+        }
+        for sequence in world.sequences(&sub) {
+            received.push(sequence);
+            world.ack(&sub, sequence.unsigned_abs());
+        }
+    }
+    assert_eq!(received, (1..=300).collect::<Vec<_>>());
+}
+
+#[test]
+fn nothing_empty_is_ever_delivered() {
+    let mut world = World::limited(|limits| limits.max_age_nanos = 10_000_000_000);
+    world.connect("me");
+    for data in ["", "x", ""] {
+        world.publish("me", "foo", data);
+    }
+    let sub = world.subscribe_with("me", "foo", |request| request.ack_wait_in_secs = 1);
+    world.store.lose_row("foo", 2);
+    world.restart();
+    world.advance_secs(30);
+    let received = world.take(&sub.inbox);
+    assert!(received.len() > 3, "redeliveries, too");
+    assert!(received.iter().all(|payload| !payload.is_empty()));
+}

@@ -203,3 +203,71 @@ fn acks_to_a_former_ack_inbox_are_lost() {
     world.ack(&sub, 1);
     assert_eq!(world.engine.subscriptions("foo").next().unwrap().pending, 0);
 }
+
+#[test]
+fn a_durable_that_comes_and_goes_receives_everything_in_order() {
+    for window in [3, 1024] {
+        let mut world = World::new();
+        world.connect("me");
+        world.publish_many("me", "foo", 100);
+        let mut received = Vec::new();
+        while received.len() < 100 {
+            let sub = world.subscribe_with("me", "foo", |request| {
+                durable(request);
+                request.max_in_flight = window;
+            });
+            for _ in 0..10 {
+                let Some(sequence) = world.sequences(&sub).first().copied() else {
+                    break;
+                };
+                received.push(sequence.unsigned_abs());
+                world.ack(&sub, sequence.unsigned_abs());
+                // What else is at the client is lost with it, as in a crash.
+                world.close("me");
+                world.connect("me");
+                break;
+            }
+            world.published.clear();
+        }
+        assert_eq!(received, (1..=100).collect::<Vec<_>>());
+    }
+}
+
+#[test]
+fn a_closed_durable_gets_what_was_published_meanwhile_alone_and_in_a_group() {
+    for q_group in ["", "q"] {
+        let mut world = World::new();
+        world.connect("me");
+        let options = |request: &mut SubscriptionRequest| {
+            durable(request);
+            request.q_group = q_group.into();
+        };
+        let sub = world.subscribe_with("me", "foo", options);
+        world.publish_many("me", "foo", 1);
+        assert_eq!(world.sequences(&sub), [1]);
+        world.ack(&sub, 1);
+        assert_eq!(world.sub_close(&sub), "");
+        world.publish_many("me", "foo", 2);
+        let sub = world.subscribe_with("me", "foo", options);
+        assert_eq!(world.sequences(&sub), [2, 3]);
+    }
+}
+
+#[test]
+fn resume_takes_the_new_ack_wait() {
+    let mut world = World::new();
+    world.connect("me");
+    world.publish_many("me", "foo", 1);
+    let sub = subscribe(&mut world);
+    world.sub_close(&sub);
+    world.sequences(&sub);
+    let sub = world.subscribe_with("me", "foo", |request| {
+        durable(request);
+        request.ack_wait_in_secs = 2;
+    });
+    assert_eq!(world.sequences(&sub), [-1]);
+    world.advance(std::time::Duration::from_millis(1_999));
+    assert!(world.sequences(&sub).is_empty());
+    world.advance(std::time::Duration::from_millis(1));
+    assert_eq!(world.sequences(&sub), [-1]);
+}

@@ -249,3 +249,23 @@ fn a_client_on_other_lanes_is_forgotten_after_its_subscriptions() {
     world.crash();
     assert!(world.engine.take_notices().is_empty());
 }
+
+#[test]
+fn a_position_that_is_refused_fails_no_publish_and_is_written_later() {
+    let mut world = World::new();
+    world.connect("me");
+    let sub = world.subscribe_with("me", "foo", |_| {});
+    world.publish_many("me", "foo", 1);
+    assert_eq!(world.sequences(&sub), [1]);
+    world.flushes_at_once = false;
+    world.advance_secs(1);
+    world.finish_flush(0, refused());
+    world.run();
+    world.publish("me", "foo", "x");
+    world.flush_all();
+    assert_eq!(world.acks()[0].error, "");
+    assert_eq!(world.sequences(&sub), [2]);
+    world.advance_secs(1);
+    world.flush_all();
+    assert_eq!(world.store.subs("foo")[0].1, [1, 2]);
+}

@@ -42,6 +42,8 @@ pub(super) struct World {
     pub(super) mute: BTreeSet<String>,
     /// What the engine published and nobody has looked at.
     pub(super) published: Vec<(String, Bytes)>,
+    /// Where the answer to the last request of the engine belongs.
+    pub(super) last_reply: String,
     pub(super) clock: Clock,
     guids: u64,
     starts: u64,
@@ -104,6 +106,7 @@ impl World {
             alive: BTreeSet::new(),
             mute: BTreeSet::new(),
             published: Vec::new(),
+            last_reply: String::new(),
             clock,
             guids: 0,
             starts: 1,
@@ -165,6 +168,9 @@ impl World {
                 let subject = String::from_utf8(subject.to_vec()).unwrap();
                 let body = [&payload.body[..], &payload.tail[..]].concat();
                 self.published.push((subject.clone(), body.into()));
+                if request.is_some() {
+                    self.last_reply = String::from_utf8(reply.to_vec()).unwrap();
+                }
                 if self.alive.contains(&subject) {
                     let reply = String::from_utf8(reply.to_vec()).unwrap();
                     self.deliver(&reply, "", b"");

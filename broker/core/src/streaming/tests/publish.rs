@@ -232,3 +232,47 @@ fn timestamps_never_go_back_within_a_channel() {
     let messages = world.messages(&sub);
     assert_eq!(messages[0].timestamp, messages[1].timestamp);
 }
+
+#[test]
+fn a_channel_of_a_hundred_and_one_tokens_is_one_as_any_other() {
+    let mut world = World::new();
+    world.connect("me");
+    let channel = ["a"; 101].join(".");
+    let sub = world.subscribe_with("me", &channel, |_| {});
+    world.publish("me", &channel, "x");
+    assert_eq!(world.acks()[0].error, "");
+    assert_eq!(world.sequences(&sub), [1]);
+}
+
+#[test]
+fn a_guid_that_comes_twice_is_two_messages() {
+    let mut world = World::new();
+    world.connect("me");
+    let message = world.pub_msg("me", "foo", "x");
+    for _ in 0..2 {
+        let ack = world.try_publish(&message);
+        assert_eq!((ack.guid, &*ack.error), (message.guid.clone(), ""));
+    }
+    assert_eq!(world.store.messages("foo").len(), 2);
+}
+
+#[test]
+fn five_hundred_messages_come_whole_and_once_to_subscriptions_and_members() {
+    let mut world = World::new();
+    world.connect("me");
+    let plain = world.subscribe_with("me", "foo", |request| request.inbox = "plain".into());
+    let member = world.subscribe_with("me", "foo", |request| request.q_group = "q".into());
+    for number in 1..=500_u64 {
+        world.publish("me", "foo", &format!("data {number}"));
+    }
+    for sub in [&plain, &member] {
+        let messages = world.messages(sub);
+        assert_eq!(messages.len(), 500);
+        for (message, number) in messages.iter().zip(1_u64..) {
+            assert_eq!((message.sequence, &*message.subject), (number, "foo"));
+            assert_eq!(message.data, format!("data {number}"));
+            assert!(message.timestamp >= 1_600_000_000_000_000_000);
+            assert!(!message.redelivered && message.redelivery_count == 0 && message.crc32 == 0);
+        }
+    }
+}

@@ -151,3 +151,73 @@ fn nothing_is_redelivered_to_a_client_that_misses_heartbeats_until_it_answers() 
     world.advance_secs(2);
     assert!(world.sequences(&sub).contains(&-1));
 }
+
+#[test]
+fn two_that_do_not_ack_get_each_its_own() {
+    let mut world = World::new();
+    world.connect("me");
+    let subs = ["one", "two"].map(|inbox| {
+        world.subscribe_with("me", "foo", |request| {
+            (request.inbox, request.ack_wait_in_secs) = (inbox.into(), 1);
+        })
+    });
+    world.publish_many("me", "foo", 1);
+    world.advance_secs(1);
+    for sub in &subs {
+        assert_eq!(world.sequences(sub), [1, -1]);
+        world.ack(sub, 1);
+    }
+    world.advance_secs(10);
+    for sub in &subs {
+        assert!(world.sequences(sub).is_empty());
+    }
+}
+
+#[test]
+fn an_ack_during_the_lookup_prevents_the_redelivery_to_a_group() {
+    let mut world = World::new();
+    world.connect("me");
+    world.publish_many("me", "foo", 2);
+    let subs = ["one", "two"].map(|inbox| {
+        world.subscribe_with("me", "foo", |request| {
+            (request.inbox, request.q_group) = (inbox.into(), "q".into());
+            request.ack_wait_in_secs = 1;
+        })
+    });
+    assert_eq!(world.sequences(&subs[0]), [1, 2]);
+    world.restart();
+    world.engine.forget_pages();
+    world.reads_at_once = false;
+    world.advance_secs(1);
+    world.ack(&subs[0], 1);
+    world.finish_read();
+    world.run();
+    let received = subs.each_ref().map(|sub| world.sequences(sub)).concat();
+    assert_eq!(received, [-2]);
+}
+
+#[test]
+fn a_group_is_redelivered_to_at_the_pace_of_the_ack_wait() {
+    let mut world = World::new();
+    world.connect("me");
+    let subs = ["one", "two"].map(|inbox| {
+        world.subscribe_with("me", "foo", |request| {
+            (request.inbox, request.q_group) = (inbox.into(), "q".into());
+            request.ack_wait_in_secs = 2;
+        })
+    });
+    world.publish_many("me", "foo", 1);
+    assert_eq!(
+        subs.each_ref().map(|sub| world.sequences(sub)).concat(),
+        [1]
+    );
+    for _ in 0..10 {
+        world.advance(Duration::from_millis(1_999));
+        assert!(subs.iter().all(|sub| world.sequences(sub).is_empty()));
+        world.advance(Duration::from_millis(1));
+        assert_eq!(
+            subs.each_ref().map(|sub| world.sequences(sub)).concat(),
+            [-1]
+        );
+    }
+}

@@ -322,3 +322,183 @@ fn dead_clients_are_dropped_after_a_restart() {
     world.advance_secs(1);
     assert_eq!(world.engine.client_count(), 0);
 }
+
+/// Plain, durable, in a group, in a durable group.
+const KINDS: [(&str, &str); 4] = [("", ""), ("", "d"), ("q", ""), ("q", "d")];
+
+#[test]
+fn who_was_full_stays_full_and_gets_again_what_it_had() {
+    for (q_group, durable_name) in KINDS {
+        let mut world = World::new();
+        world.connect("me");
+        let sub = world.subscribe_with("me", "foo", |request| {
+            (request.q_group, request.durable_name) = (q_group.into(), durable_name.into());
+            (request.max_in_flight, request.ack_wait_in_secs) = (1, 2);
+        });
+        world.publish_many("me", "foo", 2);
+        assert_eq!(world.sequences(&sub), [1]);
+        world.restart();
+        world.publish_many("me", "foo", 1);
+        assert!(world.sequences(&sub).is_empty());
+        let status: Vec<_> = world
+            .engine
+            .subscriptions("foo")
+            .map(|sub| sub.pending)
+            .collect();
+        assert_eq!(status, [1]);
+        world.advance_secs(2);
+        assert_eq!(world.sequences(&sub), [-1]);
+        for sequence in 1..=2 {
+            world.ack(&sub, sequence);
+            assert_eq!(
+                world.sequences(&sub),
+                [i64::try_from(sequence).unwrap() + 1]
+            );
+        }
+    }
+}
+
+#[test]
+fn who_has_room_is_not_taken_for_full() {
+    for (q_group, durable_name) in KINDS {
+        let mut world = World::new();
+        world.connect("me");
+        let sub = world.subscribe_with("me", "foo", |request| {
+            (request.q_group, request.durable_name) = (q_group.into(), durable_name.into());
+            request.max_in_flight = 3;
+        });
+        world.publish_many("me", "foo", 2);
+        assert_eq!(world.sequences(&sub), [1, 2]);
+        world.restart();
+        world.publish_many("me", "foo", 2);
+        assert_eq!(world.sequences(&sub), [3]);
+    }
+}
+
+#[test]
+fn a_durable_closed_while_its_client_stays_is_offline_and_can_be_resumed() {
+    let mut world = World::new();
+    world.connect("me");
+    let sub = world.subscribe_with("me", "foo", |request| request.durable_name = "d".into());
+    world.publish_many("me", "foo", 1);
+    assert_eq!(world.sequences(&sub), [1]);
+    assert_eq!(world.sub_close(&sub), "");
+    world.restart();
+    assert!(world.engine.subscriptions("foo").all(|sub| sub.is_offline));
+    world.publish_many("me", "foo", 1);
+    assert!(world.sequences(&sub).is_empty());
+    let sub = world.subscribe_with("me", "foo", |request| request.durable_name = "d".into());
+    assert_eq!(world.sequences(&sub), [-1, 2]);
+    world.restart();
+    world.publish_many("me", "foo", 1);
+    assert_eq!(world.sequences(&sub), [3]);
+}
+
+#[test]
+fn as_many_subscriptions_come_back_as_there_were() {
+    let mut world = World::new();
+    world.connect("me");
+    let expect = |world: &mut World, count: usize| {
+        assert_eq!(world.engine.subscription_count(), count);
+        world.restart();
+        assert_eq!(world.engine.subscription_count(), count);
+        assert_eq!(world.store.subs("foo").len(), count);
+    };
+    let subs = KINDS.map(|(q_group, durable_name)| {
+        world.subscribe_with("me", "foo", |request| {
+            (request.q_group, request.durable_name) = (q_group.into(), durable_name.into());
+        })
+    });
+    expect(&mut world, 4);
+    for sub in &subs {
+        assert_eq!(world.sub_close(sub), "");
+    }
+    expect(&mut world, 2);
+    let resumed = [("", "d"), ("q", "d")].map(|(q_group, durable_name)| {
+        world.subscribe_with("me", "foo", |request| {
+            (request.q_group, request.durable_name) = (q_group.into(), durable_name.into());
+        })
+    });
+    expect(&mut world, 2);
+    for (sub, left) in resumed.iter().zip([1, 0]) {
+        assert_eq!(world.unsubscribe(sub), "");
+        expect(&mut world, left);
+    }
+}
+
+#[test]
+fn plain_subscriptions_of_a_closed_client_do_not_come_back() {
+    let mut world = World::new();
+    world.connect("me");
+    let sub = world.subscribe_with("me", "foo", |_| {});
+    world.close("me");
+    world.restart();
+    assert_eq!(world.engine.subscription_count(), 0);
+    world.connect("me");
+    world.publish_many("me", "foo", 1);
+    assert!(world.sequences(&sub).is_empty());
+}
+
+#[test]
+fn all_that_a_client_said_of_itself_survives() {
+    let mut world = World::new();
+    world.connect("me");
+    let before = world.store.recover().clients;
+    world.restart();
+    let after = world.store.recover().clients;
+    assert_eq!(before, after);
+    let info = &after[0];
+    let request = World::connect_request("me");
+    assert_eq!(
+        (&info.id, &info.hb_inbox, &info.conn_id),
+        (
+            &request.client_id,
+            &request.heartbeat_inbox,
+            &request.conn_id
+        )
+    );
+    assert_eq!(
+        (info.protocol, info.ping_interval, info.ping_max_out),
+        (1, 5, 3)
+    );
+    world.publish("me", "foo", "x");
+    assert_eq!(world.acks()[0].error, "");
+}
+
+#[test]
+fn thousands_of_pending_messages_are_known_one_by_one() {
+    let mut world = World::new();
+    world.connect("me");
+    world.publish_many("me", "foo", 3_000);
+    let sub = world.subscribe_with("me", "foo", |request| {
+        (request.durable_name, request.max_in_flight) = ("d".into(), 5_000);
+    });
+    assert_eq!(world.sequences(&sub).len(), 3_000);
+    for sequence in (1..=3_000).step_by(3) {
+        world.ack(&sub, sequence);
+    }
+    world.restart();
+    let status: Vec<_> = world
+        .engine
+        .subscriptions("foo")
+        .map(|sub| sub.pending)
+        .collect();
+    assert_eq!(status, [2_000]);
+    let expected: Vec<u64> = (1..=3_000).filter(|sequence| sequence % 3 != 1).collect();
+    assert_eq!(world.store.subs("foo")[0].1, expected);
+}
+
+#[test]
+fn what_was_redelivered_is_a_first_delivery_to_others() {
+    let mut world = World::new();
+    world.connect("me");
+    let sub = world.subscribe_with("me", "foo", |request| {
+        (request.ack_wait_in_secs, request.inbox) = (1, "one".into());
+    });
+    world.publish_many("me", "foo", 1);
+    world.advance_secs(1);
+    assert_eq!(world.sequences(&sub), [1, -1]);
+    world.restart();
+    let other = world.subscribe_with("me", "foo", |_| {});
+    assert_eq!(world.sequences(&other), [1]);
+}

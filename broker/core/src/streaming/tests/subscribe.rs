@@ -282,3 +282,91 @@ fn an_inbox_that_is_no_subject_gets_nothing() {
     assert!(world.take("").is_empty() && world.take("a b").is_empty());
     world.advance(Duration::from_secs(60));
 }
+
+#[test]
+fn a_group_name_is_refused_after_its_channel_came_to_be() {
+    let mut world = World::new();
+    world.connect("me");
+    let mut request = World::sub_request("me", "foo");
+    (request.q_group, request.durable_name) = ("q".into(), "a:b".into());
+    assert_ne!(world.try_subscribe(&request).error, "");
+    assert_eq!(world.engine.subscription_count(), 0);
+    assert!(world.store.channel("foo").is_some());
+}
+
+#[test]
+fn a_durable_of_a_client_that_left_is_not_resumed_by_nobody() {
+    let mut world = World::new();
+    world.connect("me");
+    world.subscribe_with("me", "foo", |request| request.durable_name = "d".into());
+    world.close("me");
+    let mut request = World::sub_request("me", "foo");
+    request.durable_name = "d".into();
+    assert_eq!(
+        world.try_subscribe(&request).error,
+        "stan: unknown clientID"
+    );
+    assert!(world.engine.subscriptions("foo").all(|sub| sub.is_offline));
+}
+
+#[test]
+fn an_ack_right_behind_the_answer_counts() {
+    let mut world = World::new();
+    world.connect("me");
+    world.publish_many("me", "foo", 3);
+    let sub = world.subscribe_with("me", "foo", |request| {
+        (request.max_in_flight, request.ack_wait_in_secs) = (1, 1);
+    });
+    world.ack(&sub, 1);
+    world.ack(&sub, 2);
+    world.ack(&sub, 3);
+    world.advance_secs(5);
+    assert_eq!(world.sequences(&sub), [1, 2, 3]);
+}
+
+#[test]
+fn a_subscription_brings_its_channel_along() {
+    let mut world = World::new();
+    world.connect("me");
+    let sub = world.subscribe_with("me", "foo", |_| {});
+    assert_eq!(world.engine.channel_count(), 1);
+    assert!(world.store.channel("foo").is_some());
+    assert_eq!(world.unsubscribe(&sub), "");
+    assert_eq!(world.engine.channel_count(), 1);
+}
+
+#[test]
+fn subscriptions_come_and_go_until_there_is_none() {
+    let mut world = World::new();
+    world.connect("me");
+    for _ in 0..100 {
+        let subs: Vec<_> = [("", ""), ("", "d"), ("q", ""), ("q", ""), ("q", "d")]
+            .into_iter()
+            .map(|(q_group, durable_name)| {
+                world.subscribe_with("me", "foo", |request| {
+                    (request.q_group, request.durable_name) = (q_group.into(), durable_name.into());
+                })
+            })
+            .collect();
+        assert_eq!(world.engine.subscription_count(), 5);
+        for sub in &subs {
+            assert_eq!(world.unsubscribe(sub), "");
+        }
+    }
+    assert_eq!(world.engine.subscription_count(), 0);
+    assert!(world.store.subs("foo").is_empty());
+}
+
+#[test]
+fn a_time_after_the_last_message_means_new_only() {
+    let mut world = World::new();
+    world.connect("me");
+    world.publish_many("me", "foo", 3);
+    world.advance_secs(10);
+    let sub = world.subscribe_with("me", "foo", |request| {
+        (request.start_position, request.start_time_delta) = (2, 1_000_000_000);
+    });
+    assert!(world.sequences(&sub).is_empty());
+    world.publish("me", "foo", "new");
+    assert_eq!(world.sequences(&sub), [4]);
+}
