@@ -1,12 +1,9 @@
 //! Applications of core NATS on the real client libraries: the `core` programs of `tests/clients`, one for each
 //! language, and the scenarios that they play.
 
-use std::{fmt, path::Path, process::Command, time::Duration};
+use std::{fmt, path::Path, process::Command};
 
-use anyhow::{Context, ensure};
-use serde_json::Value;
-
-use crate::{patience, process::Process, programs};
+use crate::{player::Player, programs};
 
 /// A client library.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,26 +62,13 @@ impl Library {
                 command.arg(source.join("core.py"));
                 command
             }
-            Self::Java => {
-                let classes = programs::obtained("client-java/classes")?;
-                let packages = programs::obtained("client-java/packages")?;
-                let path = format!("{}:{}/*", classes.display(), packages.display());
-                let mut command = Command::new("java");
-                // Short runs on a shared machine: no compiler threads that outlive them.
-                command.args(["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-cp"]);
-                command.args([&path, "Core"]);
-                command
-            }
+            Self::Java => programs::java("client-java", "Core")?,
         })
     }
 }
 
 /// A running application.
-#[derive(Debug)]
-pub struct CoreClient {
-    process: Process,
-    library: Library,
-}
+pub type CoreClient = Player<Library>;
 
 impl CoreClient {
     /// Starts one that plays `scenario`. `name` is the first token of its subjects and names the file in `dir` that its
@@ -106,76 +90,6 @@ impl CoreClient {
             .arg(format!("--url={url}"))
             .arg(format!("--prefix={name}"))
             .args(flags);
-        let log = tempfile::Builder::new()
-            .prefix(&format!("{library}-{scenario}-{name}"))
-            .suffix(".log")
-            .tempfile_in(dir)?;
-        let (_, log) = log.keep()?;
-        let process = Process::start(&format!("{library} {scenario} {name}"), &mut command, &log)?;
-        Ok(Self { process, library })
-    }
-
-    /// Which library it is on.
-    pub fn library(&self) -> Library {
-        self.library
-    }
-
-    /// What it has said so far.
-    fn events(&self) -> Vec<Value> {
-        let output = self.process.output();
-        let lines = output.lines();
-        lines
-            .filter_map(|line| serde_json::from_str(line).ok())
-            .collect()
-    }
-
-    /// Whether it has said this.
-    pub fn said(&self, event: &str) -> bool {
-        self.events().iter().any(|said| said["event"] == event)
-    }
-
-    /// Waits until it has said this.
-    ///
-    /// # Errors
-    /// When it ends before, or the time is over.
-    pub async fn says(&mut self, event: &str, within: Duration) -> anyhow::Result<()> {
-        let what = format!("the {} application says {event}", self.library);
-        patience::until(&what, within, async || {
-            ensure!(self.said(event), "its last lines:\n{}", self.process.tail());
-            Ok(())
-        })
-        .await
-    }
-
-    /// Waits until it has played its scenario; gives back the summary.
-    ///
-    /// # Errors
-    /// When it fails or the time is over.
-    pub async fn finishes(&mut self, within: Duration) -> anyhow::Result<Value> {
-        self.process.succeeds(within).await?;
-        self.last("done")
-    }
-
-    /// Waits until it has ended with an error; gives back what it says about that.
-    ///
-    /// # Errors
-    /// When it does not fail or the time is over.
-    pub async fn fails(&mut self, within: Duration) -> anyhow::Result<String> {
-        let what = format!("the {} application gives up", self.library);
-        let status = patience::until(&what, within, async || {
-            let ended = self.process.ended();
-            ended.with_context(|| format!("its last lines:\n{}", self.process.tail()))
-        });
-        ensure!(!status.await?.success(), "it has not failed");
-        let error = self.last("error")?;
-        Ok(error["error"].as_str().unwrap_or_default().to_owned())
-    }
-
-    fn last(&self, event: &str) -> anyhow::Result<Value> {
-        let found = self
-            .events()
-            .into_iter()
-            .rfind(|said| said["event"] == event);
-        found.with_context(|| format!("no {event} in its last lines:\n{}", self.process.tail()))
+        Self::begin(library, &format!("{scenario}-{name}"), &mut command, dir)
     }
 }

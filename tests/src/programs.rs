@@ -1,6 +1,7 @@
 //! Where the programs are that the tests start.
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use anyhow::{Context, ensure};
 
@@ -34,6 +35,21 @@ pub fn ours(name: &str) -> anyhow::Result<PathBuf> {
 /// With the command that brings it.
 pub fn tool(name: &str) -> anyhow::Result<PathBuf> {
     obtained(&format!("bin/{name}"))
+}
+
+/// A class with `main`, among what `tests/tools/obtain` compiled into a folder.
+///
+/// # Errors
+/// With the command that brings it.
+pub fn java(folder: &str, class: &str) -> anyhow::Result<Command> {
+    let classes = obtained(&format!("{folder}/classes"))?;
+    let packages = obtained(&format!("{folder}/packages"))?;
+    let path = format!("{}:{}/*", classes.display(), packages.display());
+    let mut command = Command::new("java");
+    // Short runs on a shared machine: no compiler threads that outlive them.
+    command.args(["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-cp"]);
+    command.args([&path, class]);
+    Ok(command)
 }
 
 /// A file or folder in what `tests/tools/obtain` brings.

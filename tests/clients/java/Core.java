@@ -14,7 +14,6 @@ import java.nio.file.Files;
 import java.nio.file.Path;
 import java.time.Duration;
 import java.util.Arrays;
-import java.util.HashMap;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
@@ -24,7 +23,6 @@ import java.util.concurrent.LinkedBlockingQueue;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.TimeoutException;
 import java.util.concurrent.atomic.AtomicInteger;
-import java.util.stream.Collectors;
 
 /**
  * A small application on jnats: one scenario of core NATS a run. See ../README.md for the command line, the
@@ -37,7 +35,7 @@ public final class Core {
     /** Messages that are under way when a connection is drained. */
     private static final int DRAINED = 200;
 
-    private static final Map<String, String> flags = new HashMap<>();
+    private static Map<String, String> flags;
     private static final AtomicInteger disconnects = new AtomicInteger();
     private static final BlockingQueue<String> complaints = new LinkedBlockingQueue<>();
     private static final BlockingQueue<String> reconnected = new LinkedBlockingQueue<>();
@@ -50,10 +48,7 @@ public final class Core {
     }
 
     public static void main(String[] arguments) {
-        for (String argument : arguments) {
-            String[] pair = argument.substring("--".length()).split("=", 2);
-            flags.put(pair[0], pair[1]);
-        }
+        flags = Report.flags(arguments);
         Map<String, Scenario> scenarios = Map.of(
                 "login", Core::login,
                 "messages", Core::messages,
@@ -66,35 +61,12 @@ public final class Core {
             Connection connection = connect();
             Map<String, Object> result = scenario.run(connection);
             connection.close();
-            report("done", result);
+            Report.event("done", result);
             System.exit(0);
         } catch (Exception error) {
-            report("error", Map.of("error", error.toString()));
+            Report.event("error", Map.of("error", error.toString()));
             System.exit(1);
         }
-    }
-
-    private static synchronized void report(String event, Map<String, Object> fields) {
-        Map<String, Object> line = new LinkedHashMap<>();
-        line.put("event", event);
-        line.putAll(fields);
-        System.out.println(json(line));
-        System.out.flush();
-    }
-
-    private static String json(Object value) {
-        if (value instanceof Map<?, ?> map) {
-            return map.entrySet().stream()
-                    .map(each -> json(each.getKey()) + ":" + json(each.getValue()))
-                    .collect(Collectors.joining(",", "{", "}"));
-        }
-        if (value instanceof List<?> list) {
-            return list.stream().map(Core::json).collect(Collectors.joining(",", "[", "]"));
-        }
-        if (value instanceof String text) {
-            return '"' + text.replace("\\", "\\\\").replace("\"", "\\\"").replace("\n", "\\n") + '"';
-        }
-        return String.valueOf(value);
     }
 
     private static Connection connect() throws Exception {
@@ -105,10 +77,10 @@ public final class Core {
                 .connectionListener((connection, event) -> {
                     switch (event) {
                         case DISCONNECTED -> disconnects.incrementAndGet();
-                        case DISCOVERED_SERVERS -> report("discovered", Map.of());
-                        case LAME_DUCK -> report("lame_duck", Map.of());
+                        case DISCOVERED_SERVERS -> Report.event("discovered", Map.of());
+                        case LAME_DUCK -> Report.event("lame_duck", Map.of());
                         case RECONNECTED -> {
-                            report("reconnected", Map.of());
+                            Report.event("reconnected", Map.of());
                             reconnected.add("");
                         }
                         default -> { }
@@ -248,7 +220,7 @@ public final class Core {
         Subscription ticks = connection.subscribe(named("ticks"));
         connection.publish(named("ticks"), bytes("before"));
         String before = text(next(ticks));
-        report("connected", Map.of());
+        Report.event("connected", Map.of());
         reconnected.take();
         connection.publish(named("ticks"), bytes("after"));
         String after = text(next(ticks));
@@ -287,7 +259,7 @@ public final class Core {
         workers.subscribe(named("jobs"), "workers");
         Subscription stop = connection.subscribe(named("stop"));
         connection.flush(PATIENCE);
-        report("subscribed", Map.of());
+        Report.event("subscribed", Map.of());
         next(stop);
         connection.drain(PATIENCE).get();
         return Map.of("received", received.get());
