@@ -68,6 +68,11 @@ impl Conversation {
         self.lines
     }
 
+    /// What was said so far, line by line.
+    pub fn lines(&self) -> &[String] {
+        &self.lines
+    }
+
     /// Adds a line, for what a test has found out by itself.
     pub fn note(&mut self, line: impl Into<String>) {
         self.lines.push(line.into());

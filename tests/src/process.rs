@@ -47,6 +47,18 @@ impl Process {
         self.child.id()
     }
 
+    /// Memory of the process that is not on disk or elsewhere, in bytes.
+    ///
+    /// # Errors
+    /// When it runs no more.
+    pub fn resident_bytes(&self) -> anyhow::Result<usize> {
+        let status = format!("/proc/{}/status", self.id());
+        let status = std::fs::read_to_string(status).context("reading the memory of a process")?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let kib = line.and_then(|line| line.split_whitespace().next());
+        Ok(kib.context("no VmRSS")?.parse::<usize>()? << 10)
+    }
+
     /// Everything it has written so far.
     pub fn output(&self) -> String {
         // Programs of others may write anything.

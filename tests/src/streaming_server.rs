@@ -224,6 +224,15 @@ impl StreamingServer {
         process.context("the server does not run")?.check_alive()
     }
 
+    /// Memory that it holds, in bytes.
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub fn resident_bytes(&self) -> anyhow::Result<usize> {
+        let process = self.process.as_ref();
+        process.context("the server does not run")?.resident_bytes()
+    }
+
     /// Asks it to stop and waits until it has; what it holds in memory is then in the store.
     ///
     /// # Errors

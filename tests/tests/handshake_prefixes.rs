@@ -67,15 +67,6 @@ impl Server {
         process.writes(ready, PATIENCE).await?;
         Ok(Self { process, port })
     }
-
-    /// Memory of the process that is not on disk or elsewhere, in bytes.
-    fn resident_bytes(&self) -> anyhow::Result<usize> {
-        let status = format!("/proc/{}/status", self.process.id());
-        let status = std::fs::read_to_string(status).context("reading the memory of the server")?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-        let kib = line.and_then(|line| line.split_whitespace().next());
-        Ok(kib.context("no VmRSS")?.parse::<usize>()? << 10)
-    }
 }
 
 /// A client that goes about its business all the while.
@@ -147,7 +138,7 @@ async fn hostile(
     farewell: &str,
 ) -> anyhow::Result<()> {
     healthy.round_trip("before").await?;
-    let before = server.resident_bytes()?;
+    let before = server.process.resident_bytes()?;
     let began = Instant::now();
     let mut connections = Vec::new();
     for number in 0..CONNECTIONS {
@@ -159,7 +150,7 @@ async fn hostile(
         began.elapsed() < TIMEOUT,
         "the machine is too busy: the first connections are over already"
     );
-    let each = server.resident_bytes()?.saturating_sub(before) / CONNECTIONS;
+    let each = server.process.resident_bytes()?.saturating_sub(before) / CONNECTIONS;
     println!("{kind:?}: {each} bytes a connection");
     ensure!(
         kind == Kind::Reference || each < BYTES_EACH,
