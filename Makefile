@@ -1,6 +1,6 @@
 # The usual commands. None of them hides anything: each can be typed by hand.
 
-.PHONY: help fuzz wire-differential tools test test-quick demo dist bench budget fmt lint deny
+.PHONY: help fuzz wire-differential streaming-differential tools test test-quick demo dist bench budget fmt lint deny
 
 comma := ,
 
@@ -14,6 +14,7 @@ help:
 	@echo "make lint         format, clippy      make deny   licences, duplicates, advisories"
 	@echo "make fuzz         every fuzz target for a minute (SECONDS_EACH=60), from the inputs that are kept"
 	@echo "make wire-differential  a million sessions against nats-server (SESSIONS=1000000)"
+	@echo "make streaming-differential  20000 histories against nats-streaming-server (HISTORIES=20000)"
 	@echo "make tools        obtain the real components that the tests run against"
 
 # Everything that the tests run against: builds or installs what is missing.
@@ -90,3 +91,11 @@ wire-differential:
 	tests/tools/obtain nats
 	cargo build --workspace
 	SESSIONS=$(SESSIONS) cargo test -p tests --test wire_differential -- --nocapture broker_answers
+
+# The broker and nats-streaming-server under random histories of clients; PROFILE=plain plays that profile alone, FIRST=n
+# begins at another history.
+HISTORIES ?= 20000
+streaming-differential:
+	tests/tools/obtain nats
+	cargo build --workspace
+	HISTORIES=$(HISTORIES) cargo test -p tests --test streaming_histories -- --nocapture broker_shows

@@ -5,8 +5,8 @@ use std::{collections::BTreeSet, sync::Mutex};
 
 use crate::history::{History, Op, Step};
 
-/// Histories of a profile that must meet a difference.
-const USUAL: u64 = 400;
+/// Histories that must meet a difference.
+const USUAL: u64 = 5_000;
 
 /// A difference that is no fault.
 #[derive(Debug)]
@@ -21,22 +21,40 @@ pub(crate) struct Excused {
 }
 
 /// All of them.
-pub(crate) const EXCUSED: &[Excused] = &[Excused {
-    name: "no delivery to who is leaving",
-    reason: "an acknowledgement makes room and the end of the subscription comes right behind it: the reference still \
+pub(crate) const EXCUSED: &[Excused] = &[
+    Excused {
+        name: "no delivery to who is leaving",
+        reason: "an acknowledgement makes room and the end of the subscription comes right behind it: the reference still \
              sends what fits, which nobody hears any more; the broker reads it from the store, and by then the \
              subscription has ended",
-    met_within: USUAL,
-    has: |history, place, reference, other| {
-        let Step::Together(ops) = &history.steps[place] else {
-            return false;
-        };
-        let acknowledges = ops.iter().position(|op| matches!(op, Op::Acknowledge(_)));
-        let ends = |op: &Op| matches!(op, Op::End(_) | Op::Close { .. });
-        acknowledges.is_some_and(|at| ops[at..].iter().any(ends))
-            && other.iter().all(|line| reference.contains(line))
+        met_within: USUAL,
+        has: |history, place, reference, other| {
+            let Step::Together(ops) = &history.steps[place] else {
+                return false;
+            };
+            let acknowledges = ops.iter().position(|op| matches!(op, Op::Acknowledge(_)));
+            let ends = |op: &Op| matches!(op, Op::End(_) | Op::Close { .. });
+            acknowledges.is_some_and(|at| ops[at..].iter().any(ends))
+                && other.iter().all(|line| reference.contains(line))
+        },
     },
-}];
+    Excused {
+        name: "size of a message in a file",
+        reason: "the reference's file store counts its own record headers into max_bytes, as its other stores do not; the \
+             broker counts the messages, whatever the store",
+        met_within: USUAL,
+        has: |history, _, reference, other| {
+            let restarted = history
+                .steps
+                .iter()
+                .any(|step| matches!(step, Step::Restart));
+            let differing = reference.iter().filter(|line| !other.contains(line));
+            let mut differing =
+                differing.chain(other.iter().filter(|line| !reference.contains(line)));
+            restarted && differing.all(|line| line.contains("@.bytes "))
+        },
+    },
+];
 
 /// Which ones were met.
 #[derive(Debug, Default)]
@@ -45,6 +63,12 @@ pub(crate) struct Met(Mutex<BTreeSet<&'static str>>);
 impl Met {
     pub(crate) fn note(&self, name: &'static str) {
         self.0.lock().unwrap().insert(name);
+    }
+
+    /// Adds what was met here to what was met elsewhere.
+    pub(crate) fn add_to(&self, other: &Self) {
+        let met = self.0.lock().unwrap();
+        met.iter().for_each(|name| other.note(name));
     }
 
     /// Those that were not met in so many histories.

@@ -34,14 +34,11 @@ use crate::{
     transcript::Seen,
 };
 
-/// Histories that are played at a time under a profile.
-const AT_A_TIME: u64 = 32;
-
-/// Histories that are restarted together.
-const RESTARTED_TOGETHER: u64 = 64;
-
 /// Differences after which a run of a profile ends.
 const ENOUGH: u64 = 4;
+
+/// Of so many histories one may differ once and then never again: a busy machine is late with something.
+const UNSTEADY_ONE_IN: u64 = 100;
 
 /// Histories between two lines about how far a run is.
 const PROGRESS: u64 = 500;
@@ -100,7 +97,7 @@ impl<'a> Comparison<'a> {
     async fn run(&self) {
         if self.profile.files {
             while self.goes_on().await {
-                let numbers = self.take(RESTARTED_TOGETHER);
+                let numbers = self.take(self.profile.at_a_time);
                 let histories: Vec<_> =
                     numbers.clone().map(|number| self.history(number)).collect();
                 let differences = self.compare_restarted(&histories).await;
@@ -115,7 +112,7 @@ impl<'a> Comparison<'a> {
         let (mut reference, mut other) =
             tokio::join!(self.start(Kind::Reference), self.start(self.other));
         let ports = (reference.port(), other.port());
-        join_all((0..AT_A_TIME).map(|_| self.work(ports))).await;
+        join_all((0..self.profile.at_a_time).map(|_| self.work(ports))).await;
         reference.check_alive().unwrap();
         other.check_alive().unwrap();
     }
@@ -170,6 +167,10 @@ impl<'a> Comparison<'a> {
         reference: &[Seen],
         other: anyhow::Result<Vec<Seen>>,
     ) -> Option<String> {
+        let faults = compare::faults(reference);
+        if !faults.is_empty() {
+            return Some(format!("  the reference: {}\n", faults.join("; ")));
+        }
         match other {
             Ok(other) => compare::difference(history, reference, &other, &self.met),
             Err(error) => Some(format!("  {error:#}\n")),
@@ -273,15 +274,26 @@ async fn compare(other: Kind, histories: u64) -> Vec<String> {
     .await;
     let mut found = Vec::new();
     let mut unsteady = 0;
+    let met = Met::default();
     for mut comparison in comparisons {
         found.append(comparison.found.get_mut());
         unsteady += comparison.unsteady.into_inner();
+        comparison.met.add_to(&met);
     }
     println!(
         "{histories} histories in {:?}, {} differ, {unsteady} did once",
         began.elapsed(),
         found.len()
     );
+    println!("excused: {met:?}");
+    if other == Kind::Broker && only.is_none() && found.is_empty() {
+        found.extend(met.idle(histories));
+    }
+    if unsteady * UNSTEADY_ONE_IN > histories {
+        found.push(format!(
+            "{unsteady} of {histories} histories differed only once"
+        ));
+    }
     found
 }
 

@@ -126,7 +126,8 @@ impl<'a> Player<'a> {
                     self.heartbeat_inbox(*attempt)
                 }
                 Inbox::Deliveries(number) => self.delivery_inbox(*number),
-                _ => continue,
+                Inbox::Barrier => self.barrier_inbox(),
+                Inbox::Heartbeats(_) | Inbox::Replies => continue,
             };
             self.connection.subscribe(&subject, *sid);
         }

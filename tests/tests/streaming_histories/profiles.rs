@@ -37,6 +37,8 @@ pub(crate) struct Profile {
     pub(crate) drops: bool,
     /// Clients that answer nothing are noticed soon, and never dropped.
     pub(crate) misses: bool,
+    /// Histories that are played at a time: as many as there are waits to be filled.
+    pub(crate) at_a_time: u64,
     /// Of 100 histories, so many are of this profile.
     pub(crate) share: u64,
 }
@@ -54,6 +56,7 @@ pub(crate) const PROFILES: [Profile; 5] = [
         files: false,
         drops: false,
         misses: false,
+        at_a_time: 48,
         share: 60,
     },
     Profile {
@@ -62,6 +65,7 @@ pub(crate) const PROFILES: [Profile; 5] = [
         files: false,
         drops: false,
         misses: false,
+        at_a_time: 32,
         share: 10,
     },
     Profile {
@@ -70,6 +74,7 @@ pub(crate) const PROFILES: [Profile; 5] = [
         files: true,
         drops: false,
         misses: false,
+        at_a_time: 40,
         share: 10,
     },
     Profile {
@@ -78,6 +83,7 @@ pub(crate) const PROFILES: [Profile; 5] = [
         files: false,
         drops: true,
         misses: false,
+        at_a_time: 64,
         share: 10,
     },
     Profile {
@@ -86,6 +92,7 @@ pub(crate) const PROFILES: [Profile; 5] = [
         files: false,
         drops: false,
         misses: true,
+        at_a_time: 64,
         share: 10,
     },
 ];

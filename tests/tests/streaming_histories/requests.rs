@@ -436,11 +436,15 @@ impl Player<'_> {
         format!("{}.barrier", self.prefix)
     }
 
+    pub(crate) fn barrier_inbox(&self) -> String {
+        format!("{}.barrier.i", self.prefix)
+    }
+
     /// Registers the barrier's client.
     pub(crate) fn introduce_barrier(&mut self) {
-        let heartbeats = format!("{}.barrier.hb", self.prefix);
-        let deliveries = format!("{}.barrier.i", self.prefix);
         let attempt = self.attempts.len();
+        let heartbeats = self.heartbeat_inbox(attempt);
+        let deliveries = self.barrier_inbox();
         self.attempts.push(Attempt {
             sid: BARRIER_SID + 1,
             answers: true,
@@ -508,7 +512,7 @@ impl Player<'_> {
         let request = SubscriptionRequest {
             client_id: self.barrier_id(),
             subject: self.barrier_channel(),
-            inbox: format!("{}.barrier.i", self.prefix),
+            inbox: self.barrier_inbox(),
             max_in_flight: 10,
             ack_wait_in_secs: 120,
             start_position: StartPosition::First.into(),
@@ -528,7 +532,7 @@ impl Player<'_> {
         let request = UnsubscribeRequest {
             client_id: self.barrier_id(),
             subject: self.barrier_channel(),
-            inbox: format!("{}.barrier.i", self.prefix),
+            inbox: self.barrier_inbox(),
             ..UnsubscribeRequest::default()
         };
         let subject = format!("_STAN.unsub.{CLUSTER_ID}");
