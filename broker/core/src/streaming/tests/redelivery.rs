@@ -221,3 +221,20 @@ fn a_group_is_redelivered_to_at_the_pace_of_the_ack_wait() {
         );
     }
 }
+
+#[test]
+fn an_outage_of_several_ack_waits_brings_one_redelivery() {
+    let mut world = World::new();
+    world.connect("me");
+    let sub = world.subscribe_with("me", "foo", |request| request.ack_wait_in_secs = 1);
+    world.publish_many("me", "foo", 2);
+    assert_eq!(world.sequences(&sub), [1, 2]);
+    // Nobody could be served all the while: the clock goes on without the engine.
+    world.clock.elapsed += Duration::from_secs(10);
+    world.advance(Duration::ZERO);
+    assert_eq!(world.sequences(&sub), [-1, -2]);
+    world.ack(&sub, 1);
+    world.ack(&sub, 2);
+    world.advance_secs(10);
+    assert!(world.sequences(&sub).is_empty());
+}
