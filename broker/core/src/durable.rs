@@ -44,6 +44,8 @@ pub struct ChannelLimits {
     pub max_age_nanos: u64,
     /// Subscription records, offline durables included.
     pub max_subs: u64,
+    /// How long a channel lives without online subscription and without a new message. Not recorded.
+    pub max_inactivity_nanos: u64,
 }
 
 /// One message to append. Its encoded `MsgProto` is `batch.data[start..end]`.
@@ -81,6 +83,12 @@ pub enum Change {
         id: ChannelId,
         name: String,
         limits: ChannelLimits,
+    },
+    /// Remove a channel with its messages. Every subscription of it is deleted by the same batch or was
+    /// before. Stored as soon as it cannot come back: the messages may go later. Its number is never
+    /// given again, its name may be.
+    DeleteChannel {
+        id: ChannelId,
     },
     /// Insert or replace the record of a subscription.
     PutSubscription {

@@ -229,6 +229,7 @@ fn limits_override(entry: &ChannelEntry) -> LimitsOverride {
         max_bytes: set(limits.max_bytes),
         max_age_nanos: set(limits.max_age_nanos),
         max_subs: set(limits.max_subs),
+        max_inactivity_nanos: set(limits.max_inactivity_nanos),
     }
 }
 

@@ -5,6 +5,7 @@
 //! them, and from the ways in which a write can go wrong.
 
 pub mod batches;
+pub mod channels;
 pub mod messages;
 pub mod ownership;
 pub mod postgres_server;
@@ -129,6 +130,10 @@ macro_rules! store_conformance_suite {
             recovery::channel_numbers_are_not_reused
             recovery::creating_a_channel_again_changes_nothing_else
             recovery::changes_and_rows_of_one_batch_are_both_there
+            channels::a_deleted_channel_is_gone_and_its_numbers_are_not_given_again
+            channels::the_name_of_a_deleted_channel_is_free
+            channels::a_channel_made_and_deleted_at_once_leaves_its_number
+            channels::only_the_deleted_channel_s_messages_go
             messages::what_was_flushed_is_read_at_once
             messages::ranges_end_at_rows_and_bytes
             messages::position_by_timestamp

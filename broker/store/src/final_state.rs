@@ -1,7 +1,7 @@
 //! The changes of a batch reduced to one final value for each key, so that a store can write them
 //! as sets.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use broker_core::durable::{Batch, Change, ChannelId, ChannelLimits, Row, Sequence};
 use broker_proto::streaming::{ClientInfo, ServerInfo, SubState};
@@ -13,6 +13,8 @@ pub(crate) struct FinalState {
     /// None: the client is gone.
     pub(crate) clients: BTreeMap<String, Option<ClientInfo>>,
     pub(crate) channels: BTreeMap<ChannelId, (String, ChannelLimits)>,
+    /// May have been made by the same batch: the row of the highest number ever given must exist.
+    pub(crate) channels_gone: BTreeSet<ChannelId>,
     pub(crate) subscriptions: BTreeMap<u64, SubscriptionChange>,
 }
 
@@ -55,6 +57,9 @@ impl FinalState {
             Change::CreateChannel { id, name, limits } => {
                 self.channels.insert(*id, (name.clone(), *limits));
             }
+            Change::DeleteChannel { id } => {
+                self.channels_gone.insert(*id);
+            }
             Change::PutSubscription { channel, state } => {
                 self.subscription(*channel, state.id).record = Some(state.clone());
             }
@@ -95,6 +100,7 @@ impl FinalState {
         self.server_info.is_none()
             && self.clients.is_empty()
             && self.channels.is_empty()
+            && self.channels_gone.is_empty()
             && self.subscriptions.is_empty()
     }
 }

@@ -18,6 +18,9 @@
 //!   they come first, and writing them again changes nothing.
 //! * A trim that may remove the newest message of a channel records the last sequence beside it.
 //! * What was flushed is seen by [`Store::read`] at once.
+//! * A deleted channel is only marked by the flush. Its messages go behind that, in pieces that keep no
+//!   flush waiting for long, and after a restart the sweep goes on. What nats-streaming-server had marked
+//!   and not finished is swept with it.
 //! * After `Deposed` the store stays silent until it is activated again. A new owner id is taken at
 //!   every activation, so a statement of the former one that was delayed in the network fails.
 

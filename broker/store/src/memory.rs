@@ -150,6 +150,9 @@ impl State {
                 self.last_channel_id = self.last_channel_id.max(id.0);
                 self.channels.entry(*id).or_default().name.clone_from(name);
             }
+            Change::DeleteChannel { id } => {
+                self.channels.remove(id);
+            }
             Change::PutSubscription { channel, state } => {
                 self.last_subscription_id = self.last_subscription_id.max(state.id);
                 let subscription = self.subscription(*channel, state.id);

@@ -14,6 +14,7 @@ mod recover;
 mod schema;
 mod session;
 pub mod source;
+mod sweep;
 pub mod tls;
 
 use std::{cell::RefCell, rc::Rc, sync::Arc};

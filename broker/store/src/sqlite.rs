@@ -6,6 +6,7 @@
 mod reader;
 mod recover;
 mod schema;
+mod sweep;
 mod writer;
 
 use std::{

@@ -4,7 +4,7 @@ mod database;
 
 use std::{rc::Rc, sync::Arc, time::Duration};
 
-use broker_core::durable::{FlushOutcome, Sequence};
+use broker_core::durable::{ChannelId, FlushOutcome, Sequence};
 use broker_store::{
     Activation, Store, StoreError,
     conformance::{
@@ -518,5 +518,101 @@ fn the_lock_is_observed_from_outside() {
         store.close().await;
         let released = observer.observe().await.unwrap();
         assert_eq!(classify(&latest, &released, ""), LockState::Orphaned);
+    });
+}
+
+/// Waits until a query has this answer; the store works meanwhile.
+async fn becomes(database: &Database, sql: &str, expected: &str) {
+    let answer = timeout(PATIENCE, async {
+        while database.run(sql) != expected {
+            sleep(Duration::from_millis(20)).await;
+        }
+    });
+    assert!(answer.await.is_ok(), "{sql}: {}", database.run(sql));
+}
+
+const CHANNEL_ROWS: &str = "SELECT id, deleted FROM Channels ORDER BY id";
+const MESSAGES_OF_1: &str = "SELECT count(*) FROM Messages WHERE id = 1";
+
+#[test]
+fn messages_of_a_deleted_channel_go_and_its_row_when_a_higher_one_exists() {
+    run(&Database::new(), async |database: &Database| {
+        let store = database.open();
+        activate(&store).await;
+        put(
+            &store,
+            BatchBuilder::founding().rows(CHANNEL, 1..=12_000).build(),
+        )
+        .await;
+        put(&store, BatchBuilder::new().delete_channel(CHANNEL).build()).await;
+        becomes(database, MESSAGES_OF_1, "0").await;
+        assert_eq!(database.run(CHANNEL_ROWS), "1|t");
+        put(
+            &store,
+            BatchBuilder::new()
+                .create_channel(ChannelId(2), "other")
+                .build(),
+        )
+        .await;
+        store.close().await;
+        let store = database.open();
+        activate(&store).await;
+        becomes(database, CHANNEL_ROWS, "2|f").await;
+    });
+}
+
+#[test]
+fn a_deletion_that_was_cut_short_is_finished_by_the_next_owner() {
+    run(&Database::new(), async |database: &Database| {
+        let store = database.open();
+        activate(&store).await;
+        put(
+            &store,
+            BatchBuilder::founding().rows(CHANNEL, 1..=10).build(),
+        )
+        .await;
+        store.close().await;
+        // As the reference leaves it when it dies behind its first statement.
+        let state = hex(&subscription(3));
+        database.run(&format!(
+            "UPDATE Channels SET deleted = TRUE;
+             INSERT INTO Subscriptions (id, subid, lastsent, proto) VALUES (1, 2, 4, '\\x{state}'), (1, 3, 4, '\\x{state}');
+             INSERT INTO SubsPending (subid, row, lastsent, pending) VALUES (2, 1, 4, '[4]'), (3, 2, 4, '[4]')"
+        ));
+        let store = database.open();
+        let recovered = activate(&store).await;
+        assert!(recovered.channels.is_empty());
+        assert_eq!(
+            (recovered.last_channel_id, recovered.last_subscription_id),
+            (1, 3)
+        );
+        becomes(database, MESSAGES_OF_1, "0").await;
+        becomes(
+            database,
+            "SELECT subid, deleted FROM Subscriptions ORDER BY subid",
+            "3|t",
+        )
+        .await;
+        assert_eq!(database.run("SELECT count(*) FROM SubsPending"), "0");
+    });
+}
+
+#[test]
+fn a_deposed_owner_sweeps_nothing() {
+    run(&Database::new(), async |database: &Database| {
+        let store = database.open();
+        activate(&store).await;
+        put(
+            &store,
+            BatchBuilder::founding().rows(CHANNEL, 1..=10).build(),
+        )
+        .await;
+        database.run(
+            "UPDATE Channels SET deleted = TRUE; UPDATE StoreLock SET id = 'somebody', tick = 1",
+        );
+        let outcome = flush(&store, BatchBuilder::new().delete_channel(CHANNEL).build()).await;
+        assert_eq!(outcome, FlushOutcome::Deposed);
+        sleep(Duration::from_millis(300)).await;
+        assert_eq!(database.run(MESSAGES_OF_1), "10");
     });
 }

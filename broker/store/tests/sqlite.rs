@@ -1,6 +1,6 @@
 //! The suite on the embedded store, and what only it has.
 
-use std::{fs, rc::Rc};
+use std::{fs, rc::Rc, time::Duration};
 
 use broker_core::durable::{ChannelId, Sequence};
 use broker_store::{
@@ -113,5 +113,45 @@ fn opens_after_a_crash() {
         factory.depose().await;
         let recovered = activate(&factory.open()).await;
         assert_eq!(recovered.channels[0].messages, 3);
+    });
+}
+
+#[test]
+fn messages_of_a_deleted_channel_go_also_after_a_restart() {
+    run(&Directory::new(), async |directory: &Directory| {
+        let count = |sql: &str| -> i64 {
+            let connection = directory.connection();
+            connection.query_row(sql, [], |row| row.get(0)).unwrap()
+        };
+        let messages = "SELECT count(*) FROM Messages WHERE id = 1";
+        let swept = async || {
+            let swept = tokio::time::timeout(Duration::from_secs(20), async {
+                while count(messages) > 0 {
+                    tokio::time::sleep(Duration::from_millis(10)).await;
+                }
+            });
+            assert!(swept.await.is_ok(), "{}", count(messages));
+        };
+        let store = directory.open();
+        activate(&store).await;
+        put(
+            &store,
+            BatchBuilder::founding().rows(CHANNEL, 1..=3_500).build(),
+        )
+        .await;
+        put(&store, BatchBuilder::new().delete_channel(CHANNEL).build()).await;
+        swept().await;
+        assert_eq!(count("SELECT count(*) FROM Channels WHERE deleted"), 1);
+        store.close().await;
+
+        let row = "INSERT INTO Messages (id, seq, timestamp, size, data) VALUES (1, 9, 1, 1, 'x')";
+        directory.connection().execute(row, []).unwrap();
+        let other = "INSERT INTO Channels (id, name) VALUES (2, 'other')";
+        directory.connection().execute(other, []).unwrap();
+        let store = directory.open();
+        activate(&store).await;
+        swept().await;
+        store.close().await;
+        assert_eq!(count("SELECT count(*) FROM Channels WHERE id = 1"), 0);
     });
 }

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use super::{
     keys::{ChannelKey, GroupKey, SubKey},
     pages::Pages,
+    pending::Ticks,
     sizes::Sizes,
 };
 use crate::{
@@ -120,6 +121,10 @@ pub(super) struct Channel {
     pub(super) queued_requests: VecDeque<SubscribeRequest>,
     /// Search for the boundary of `max_age`.
     pub(super) age_search: Option<LoadId>,
+    /// When a message was stored last; 0 if none since the start.
+    pub(super) last_activity: Ticks,
+    /// The store is at it. Nothing new is taken in.
+    pub(super) is_being_deleted: bool,
     /// The draft this channel has rows in, and its place in that draft's list; see `lane::Draft`.
     pub(super) draft: Option<(u64, usize)>,
 }
@@ -167,6 +172,8 @@ impl Channel {
             start_search: None,
             queued_requests: VecDeque::new(),
             age_search: None,
+            last_activity: 0,
+            is_being_deleted: false,
             draft: None,
         }
     }
@@ -308,6 +315,7 @@ mod tests {
             max_bytes: 0,
             max_age_nanos: 0,
             max_subs: 0,
+            max_inactivity_nanos: 0,
         };
         let mut channel = Channel::new(ChannelId(1), "c", unlimited);
         for number in 1..=messages {

@@ -5,6 +5,7 @@ use super::{
     channel::{Channel, Reader},
     keys::{ChannelKey, GroupKey, SubKey},
     texts::Refusal,
+    timers::TimerKey,
 };
 use crate::durable::{Change, ChannelId};
 
@@ -12,7 +13,11 @@ impl Engine {
     /// The channel of this (valid) name, made if there is none.
     pub(super) fn find_or_create_channel(&mut self, name: &str) -> Result<ChannelKey, Refusal> {
         if let Some(key) = self.channel_names.get(name) {
-            return Ok(*key);
+            let key = *key;
+            return match self.channels[key].is_being_deleted {
+                true => Err(Refusal::ChannelBeingDeleted),
+                false => Ok(key),
+            };
         }
         let max = self.config.max_channels;
         if max > 0 && self.channels.len() as u64 >= max {
@@ -35,6 +40,7 @@ impl Engine {
             limits,
         };
         self.channel_draft(key).changes.push(change);
+        self.may_rest(key);
         Ok(key)
     }
 
@@ -59,12 +65,33 @@ impl Engine {
         if is_used {
             return false;
         }
+        self.forget_channel(key);
+        true
+    }
+
+    /// Removes a channel without subscriptions from memory. What the store still says of it is not
+    /// listened to: its place may be another one's by then.
+    pub(super) fn forget_channel(&mut self, key: ChannelKey) -> Channel {
         let channel = self.channels.remove(key);
         self.channel_names.remove(&*channel.name);
-        self.channel_cases.remove(&channel.name.to_lowercase());
+        let case = channel.name.to_lowercase();
+        if self.channel_cases.get(&case) == Some(&key) {
+            self.channel_cases.remove(&case);
+        }
         self.channel_ids.remove(&channel.id);
         self.pages.forget(key);
-        true
+        self.loads.retain(|_, purpose| purpose.channel() != key);
+        for lane in &mut self.lanes {
+            lane.forget_channel(key);
+        }
+        for timer in [
+            TimerKey::Expiry(key),
+            TimerKey::RetryReads(key),
+            TimerKey::Inactivity(key),
+        ] {
+            self.timers.disarm(timer);
+        }
+        channel
     }
 
     /// Lets all readers of a channel try.

@@ -79,6 +79,10 @@ impl Engine {
             let channel = &mut self.channels[flight.channels[publisher.slot].channel];
             channel.stored(row.sequence, row.timestamp, flight.batch.message(row));
         }
+        let ticks = self.ticks(self.now);
+        for share in flight.channels.iter().filter(|share| share.msgs > 0) {
+            self.channels[share.channel].last_activity = ticks;
+        }
         for trim in &flight.batch.trims {
             self.trimmed(trim);
         }
@@ -302,6 +306,7 @@ impl Engine {
             Change::PutServerInfo(_)
             | Change::PutClient(_)
             | Change::DeleteClient { .. }
+            | Change::DeleteChannel { .. }
             | Change::PutSubscription { .. }
             | Change::DeleteSubscription { .. } => {}
         }
@@ -336,6 +341,7 @@ impl Engine {
             Promise::ForgetClient { id, reply } => self.forget_client(id, reply),
             Promise::Close { reply } => self.answer_close(&reply, None),
             Promise::Unsubscribe { reply } => self.answer_unsubscribe(&reply, outcome),
+            Promise::DeleteChannel(id) => self.channel_deleted(id, outcome),
         }
     }
 }

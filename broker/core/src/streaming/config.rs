@@ -37,6 +37,7 @@ pub struct LimitsOverride {
     pub max_bytes: i64,
     pub max_age_nanos: i64,
     pub max_subs: i64,
+    pub max_inactivity_nanos: i64,
 }
 
 impl Default for EngineConfig {
@@ -54,6 +55,7 @@ impl Default for EngineConfig {
                 max_bytes: 1_024_000_000,
                 max_age_nanos: 0,
                 max_subs: 1000,
+                max_inactivity_nanos: 0,
             },
             overrides: Vec::new(),
             replace_durable: false,
@@ -83,6 +85,10 @@ impl EngineConfig {
             max_bytes: value(|limits| limits.max_bytes, self.limits.max_bytes),
             max_age_nanos: value(|limits| limits.max_age_nanos, self.limits.max_age_nanos),
             max_subs: value(|limits| limits.max_subs, self.limits.max_subs),
+            max_inactivity_nanos: value(
+                |limits| limits.max_inactivity_nanos,
+                self.limits.max_inactivity_nanos,
+            ),
         }
     }
 }
@@ -123,6 +129,7 @@ mod tests {
             max_bytes: 0,
             max_age_nanos: 0,
             max_subs,
+            max_inactivity_nanos: 0,
         }
     }
 

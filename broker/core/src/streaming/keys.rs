@@ -31,8 +31,7 @@ place!(
     ClientKey
 );
 place!(
-    /// Place of a channel; channels are not removed while the engine runs, save one whose creation
-    /// the store refused.
+    /// Place of a channel. Free again when the channel is deleted, or the store refused its creation.
     ChannelKey
 );
 place!(

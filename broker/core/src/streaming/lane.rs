@@ -83,6 +83,15 @@ pub(super) struct Lane {
     pub(super) kept_bytes: usize,
 }
 
+impl Lane {
+    /// Its messages at hand are gone with it.
+    pub(super) fn forget_channel(&mut self, key: ChannelKey) {
+        for kept in &mut self.kept {
+            kept.last.retain(|(channel, _)| *channel != key);
+        }
+    }
+}
+
 impl Draft {
     fn new(serial: u64) -> Self {
         Self {

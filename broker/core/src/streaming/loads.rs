@@ -37,6 +37,17 @@ pub(super) enum Purpose {
     StartTime(ChannelKey),
 }
 
+impl Purpose {
+    pub(super) fn channel(self) -> ChannelKey {
+        match self {
+            Self::Read(channel)
+            | Self::OldestTimestamp(channel)
+            | Self::ExpiryBoundary { channel, .. }
+            | Self::StartTime(channel) => channel,
+        }
+    }
+}
+
 impl Engine {
     pub(super) fn next_load(&mut self, purpose: Purpose) -> LoadId {
         self.last_load += 1;

@@ -21,6 +21,7 @@ mod config;
 mod connect;
 mod delivery;
 mod heartbeat;
+mod inactivity;
 mod keys;
 mod lane;
 mod leave;
@@ -221,6 +222,7 @@ impl Engine {
                 TimerKey::AckWait(sub) => self.ack_wait_over(sub, now),
                 TimerKey::Expiry(channel) => self.search_expired(channel, now),
                 TimerKey::RetryReads(channel) => self.wake_channel(channel),
+                TimerKey::Inactivity(channel) => self.rested(channel, now),
                 TimerKey::SavePositions => self.save_positions(),
             }
         }

@@ -29,7 +29,11 @@ impl Engine {
             }
             self.timers.disarm(TimerKey::Expiry(key));
             let lane = self.lane_of(key);
-            self.watch_limits(lane, key);
+            if !self.channels[key].is_being_deleted {
+                self.watch_limits(lane, key);
+                self.comes_into_use(key);
+                self.may_rest(key);
+            }
         }
     }
 }

@@ -324,6 +324,7 @@ impl Engine {
             if self.channels[channel].limits.max_age_nanos > 0 {
                 self.arm_expiry(channel);
             }
+            self.may_rest(channel);
         }
         for key in &online {
             let sub = &mut self.subs[*key];

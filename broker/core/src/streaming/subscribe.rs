@@ -71,7 +71,9 @@ impl Engine {
             return Err(Refusal::UnknownClient);
         }
         let key = self.find_or_create_channel(name)?;
+        self.comes_into_use(key);
         if !request.q_group.is_empty() && request.durable_name.contains(':') {
+            self.may_rest(key);
             return Err(Refusal::InvalidDurableName);
         }
         Ok((key, request))
@@ -103,7 +105,10 @@ impl Engine {
             Ok(Placed::New(sub)) => self.put_on_line(sub, false, reply),
             Ok(Placed::Resumed(sub)) => self.put_on_line(sub, true, reply),
             Ok(Placed::Searching) => {}
-            Err(refusal) => self.refuse_subscribe(&reply, &refusal),
+            Err(refusal) => {
+                self.refuse_subscribe(&reply, &refusal);
+                self.may_rest(key);
+            }
         }
     }
 
@@ -289,6 +294,8 @@ impl Engine {
         sub.generation = generation;
         sub.ack_inbox = ack_inbox.clone();
         let channel = sub.channel;
+        // One that it replaces may just have gone.
+        self.comes_into_use(channel);
         let handler = Handler::Ack {
             sub: key,
             generation,
@@ -446,7 +453,10 @@ impl Engine {
                 let before = Sequence(first.0.saturating_sub(1));
                 self.place_at(key, search.waiting, Some(before), now);
             }
-            Err(reason) => self.refuse_subscribe(&search.waiting.reply, &Refusal::Store(reason)),
+            Err(reason) => {
+                self.refuse_subscribe(&search.waiting.reply, &Refusal::Store(reason));
+                self.may_rest(key);
+            }
         }
         while self.channels[key].start_search.is_none()
             && let Some(next) = self.channels[key].queued_requests.pop_front()

@@ -19,6 +19,9 @@ pub(super) enum Refusal {
         "rejecting channel \"{new}\" because channel \"{old}\" alreay exists (different cases not allowed)"
     )]
     ChannelCase { new: String, old: String },
+    /// For a moment: its name will be free.
+    #[error("stan: channel is being deleted")]
+    ChannelBeingDeleted,
     #[error("stan: invalid subscription request")]
     InvalidSubscription,
     #[error("stan: clientID missing")]

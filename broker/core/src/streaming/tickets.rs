@@ -5,6 +5,7 @@ use bytes::Bytes;
 use slab::Slab;
 
 use super::keys::{ClientKey, SubKey};
+use crate::durable::ChannelId;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct TicketId(usize);
@@ -32,6 +33,8 @@ pub(super) enum Promise {
     Close { reply: Bytes },
     /// Answer an unsubscribe or sub-close request.
     Unsubscribe { reply: Bytes },
+    /// Forget a channel.
+    DeleteChannel(ChannelId),
 }
 
 #[derive(Debug)]

@@ -20,6 +20,8 @@ pub(super) enum TimerKey {
     AckWait(SubKey),
     /// Remove messages of a channel by age.
     Expiry(ChannelKey),
+    /// See whether a channel has been out of use for long enough.
+    Inactivity(ChannelKey),
     /// Try again to deliver on a channel whose reads failed.
     RetryReads(ChannelKey),
     /// Write changed positions and pending sets.

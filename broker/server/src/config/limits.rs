@@ -28,6 +28,7 @@ impl Limits {
             max_bytes: self.max_bytes,
             max_age_nanos: self.max_age_nanos,
             max_subs: self.max_subs,
+            max_inactivity_nanos: self.max_inactivity_nanos,
         }
     }
 }

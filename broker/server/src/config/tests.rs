@@ -228,10 +228,6 @@ fn what_is_not_understood_on_the_command_line_is_refused_by_name() {
             "flag -nats_server cannot be used: only the embedded NATS server is supported yet",
         ),
         (
-            "-max_inactivity 1h",
-            "max_inactivity is not supported yet: only 0s",
-        ),
-        (
             "-max_subs -1",
             "max subscriptions limit cannot be negative (-1)",
         ),

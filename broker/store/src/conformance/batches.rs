@@ -24,6 +24,7 @@ pub const UNLIMITED: ChannelLimits = ChannelLimits {
     max_bytes: 0,
     max_age_nanos: 0,
     max_subs: 0,
+    max_inactivity_nanos: 0,
 };
 
 /// A server's record, as its first start writes it.
@@ -119,6 +120,11 @@ impl BatchBuilder {
             name: name.to_owned(),
             limits: UNLIMITED,
         })
+    }
+
+    #[must_use]
+    pub fn delete_channel(self, id: ChannelId) -> Self {
+        self.change(Change::DeleteChannel { id })
     }
 
     #[must_use]

@@ -19,6 +19,7 @@ use super::{
     recover,
     session::{Failure, Session, Verdict, end_former},
     source::Source,
+    sweep::Sweep,
 };
 use crate::{
     StoreError,
@@ -36,7 +37,8 @@ pub(super) struct Active {
     last_pending_row: Cell<i64>,
     /// True once the store belongs to somebody else.
     lost: watch::Sender<bool>,
-    keeper: Keeper,
+    sweep: Sweep,
+    keeper: Task,
     lock_session: Rc<Session>,
 }
 
@@ -58,11 +60,11 @@ struct Work<'a> {
     uncertain: bool,
 }
 
-/// The ticking task; it ends with this.
+/// A task that ends with this.
 #[derive(Debug)]
-struct Keeper(JoinHandle<()>);
+pub(super) struct Task(pub(super) JoinHandle<()>);
 
-impl Drop for Keeper {
+impl Drop for Task {
     fn drop(&mut self) {
         self.0.abort();
     }
@@ -89,7 +91,7 @@ impl Active {
         let owner = candidate.owner.clone();
         let lost = watch::Sender::new(false);
         // Ticking must not wait for the recovery, which can take longer than a taker's patience.
-        let keeper = Keeper(tokio::task::spawn_local(lease::keep(
+        let keeper = Task(tokio::task::spawn_local(lease::keep(
             source.clone(),
             owner.clone(),
             Rc::clone(&candidate.session),
@@ -102,7 +104,10 @@ impl Active {
             Lane::open(source, &owner).await?,
             Lane::open(source, &owner).await?,
         ];
+        let sweep = Sweep::start(source, &owner, &lost);
+        sweep.add(read.deleted_channels);
         let active = Self {
+            sweep,
             reader: Reader::new(source.clone(), owner.clone(), session),
             owner,
             source: source.clone(),
@@ -193,6 +198,7 @@ impl Active {
                 let mut numbers = self.numbers.borrow_mut();
                 let after = numbers.after(state);
                 *numbers = after;
+                self.sweep.add(state.channels_gone.iter().copied());
             }
             FlushOutcome::Deposed => {
                 self.lost.send_replace(true);

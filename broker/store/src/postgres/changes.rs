@@ -29,12 +29,15 @@ const WRITE: &str = "
     clients_gone AS (
         DELETE FROM Clients WHERE id = ANY ($7::text[]) AND EXISTS (SELECT FROM owner)),
     channels_put AS (
-        INSERT INTO Channels (id, name, maxmsgs, maxbytes, maxage)
-        SELECT unnest($8::int4[]), unnest($9::text[]), unnest($10::int4[]), unnest($11::int8[]), unnest($12::int8[])
+        INSERT INTO Channels AS c (id, name, maxmsgs, maxbytes, maxage, deleted)
+        SELECT unnest($8::int4[]), unnest($9::text[]), unnest($10::int4[]), unnest($11::int8[]), unnest($12::int8[]),
+               unnest($30::bool[])
         WHERE EXISTS (SELECT FROM owner)
         ON CONFLICT (id) DO UPDATE
         SET name = excluded.name, maxmsgs = excluded.maxmsgs, maxbytes = excluded.maxbytes,
-            maxage = excluded.maxage),
+            maxage = excluded.maxage, deleted = c.deleted OR excluded.deleted),
+    channels_gone AS (
+        UPDATE Channels SET deleted = TRUE WHERE id = ANY ($31::int4[]) AND EXISTS (SELECT FROM owner)),
     subs_put AS (
         INSERT INTO Subscriptions AS s (id, subid, lastsent, proto, deleted)
         SELECT unnest($13::int4[]), unnest($14::int8[]), unnest($15::int8[]), unnest($16::bytea[]), unnest($17::bool[])
@@ -79,6 +82,8 @@ pub(super) struct ChangeColumns {
     max_msgs: Vec<i32>,
     max_bytes: Vec<i64>,
     max_ages: Vec<i64>,
+    channels_deleted: Vec<bool>,
+    channels_gone: Vec<i32>,
     put: SubscriptionColumns,
     records: Vec<Vec<u8>>,
     sent: SubscriptionColumns,
@@ -140,7 +145,12 @@ impl ChangeColumns {
             columns.max_msgs.push(max_msgs);
             columns.max_bytes.push(to_column(limits.max_bytes));
             columns.max_ages.push(to_column(limits.max_age_nanos));
+            let is_gone = state.channels_gone.contains(id);
+            columns.channels_deleted.push(is_gone);
         }
+        let others = state.channels_gone.iter();
+        let others = others.filter(|id| !state.channels.contains_key(id));
+        columns.channels_gone = others.map(|id| channel_column(*id)).collect();
         let after = numbers.after(state);
         for (id, change) in &state.subscriptions {
             columns.push_subscription(*id, change, &after, &mut next_row);
@@ -205,7 +215,7 @@ impl ChangeColumns {
 
     /// Writes everything. May be repeated: all values are final ones.
     pub(super) async fn write(&self, session: &Session, owner: &str) -> Result<Fenced, Failure> {
-        let parameters: [&(dyn ToSql + Sync); 29] = [
+        let parameters: [&(dyn ToSql + Sync); 31] = [
             &owner,
             &self.info_id,
             &self.info,
@@ -235,6 +245,8 @@ impl ChangeColumns {
             &self.pending_rows,
             &self.pending_last_sent,
             &self.pending_sets,
+            &self.channels_deleted,
+            &self.channels_gone,
         ];
         let rows = session.query(WRITE, &parameters).await?;
         Ok(if rows[0].get::<_, i64>(0) > 0 {

@@ -1,5 +1,6 @@
 //! Reads everything back in a handful of set-based queries.
 
+use broker_core::durable::ChannelId;
 use tokio_postgres::Row;
 
 use super::{
@@ -23,6 +24,7 @@ const SERVER_INFO: &str = "SELECT id, proto, version FROM ServerInfo WHERE uniqu
 const CLIENTS: &str = "SELECT id, hbinbox, proto FROM Clients ORDER BY id";
 const CHANNELS: &str =
     "SELECT id, name, maxseq FROM Channels WHERE NOT coalesce(deleted, FALSE) ORDER BY id";
+const DELETED_CHANNELS: &str = "SELECT id FROM Channels WHERE deleted ORDER BY id";
 /// Casts, because sums of integers are wider than a column.
 const TOTALS: &str = "
     SELECT id, count(*), min(seq), max(seq), sum(size)::int8, max(timestamp) FROM Messages GROUP BY id";
@@ -39,6 +41,8 @@ pub(super) struct Read {
     pub(super) numbers: SubscriptionNumbers,
     /// Highest `SubsPending.row`.
     pub(super) last_pending_row: i64,
+    /// Marked as deleted and not gone yet.
+    pub(super) deleted_channels: Vec<ChannelId>,
 }
 
 pub(super) async fn read(session: &Session) -> Result<Read, StoreError> {
@@ -74,6 +78,7 @@ async fn read_rows(session: &Session) -> Result<Read, Failure> {
         rows,
         numbers: SubscriptionNumbers { highest, marked },
         last_pending_row: counters[0].get::<_, Option<i64>>(2).unwrap_or(0),
+        deleted_channels: all(session, DELETED_CHANNELS, |row| channel_id(row.get(0))).await?,
     })
 }
 

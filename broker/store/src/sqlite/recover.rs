@@ -19,6 +19,8 @@ pub(super) struct Read {
     pub(super) numbers: SubscriptionNumbers,
     /// Highest `SubsPending.row`.
     pub(super) last_pending_row: i64,
+    /// Marked as deleted and not gone yet.
+    pub(super) deleted_channels: Vec<ChannelId>,
 }
 
 pub(super) fn read(connection: &Connection) -> Result<Read, StoreError> {
@@ -61,6 +63,11 @@ fn read_rows(connection: &Connection) -> rusqlite::Result<Read> {
             highest: from_column(highest),
             marked,
         },
+        deleted_channels: all(
+            connection,
+            "SELECT id FROM Channels WHERE deleted <> 0 ORDER BY id",
+            |row| channel_id(row, 0),
+        )?,
         last_pending_row: one("SELECT coalesce(max(row), 0) FROM SubsPending")?,
     })
 }

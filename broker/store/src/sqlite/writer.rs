@@ -18,7 +18,7 @@ use rusqlite::{
 use tokio::sync::{oneshot, watch};
 use tracing::{error, warn};
 
-use super::{recover, schema, thread_gone, unavailable};
+use super::{recover, schema, sweep::Sweep, thread_gone, unavailable};
 use crate::{
     Activation, StoreError,
     final_state::{
@@ -158,6 +158,7 @@ struct Open {
     owner: String,
     numbers: SubscriptionNumbers,
     last_pending_row: i64,
+    sweep: Sweep,
     _lock: File,
 }
 
@@ -204,6 +205,7 @@ impl Open {
             owner: place.owner.clone(),
             numbers: read.numbers,
             last_pending_row: read.last_pending_row,
+            sweep: Sweep::new(read.deleted_channels),
             _lock: lock,
         };
         Ok(Opened::Active(Box::new(open), Box::new(recovered)))
@@ -212,7 +214,8 @@ impl Open {
     fn serve(&mut self, queue: &mpsc::Receiver<Command>, deposed: &watch::Sender<bool>) {
         let mut next_tick = Instant::now() + TICK;
         loop {
-            let wait = next_tick.saturating_duration_since(Instant::now());
+            let due = self.sweep.due().map_or(next_tick, |due| due.min(next_tick));
+            let wait = due.saturating_duration_since(Instant::now());
             match queue.recv_timeout(wait) {
                 Ok(Command::Flush { batch, reply }) => {
                     let outcome = self.flush(&batch);
@@ -220,6 +223,9 @@ impl Open {
                         deposed.send_replace(true);
                     }
                     let _ = reply.send(outcome);
+                }
+                Err(mpsc::RecvTimeoutError::Timeout) if Instant::now() < next_tick => {
+                    self.sweep.go_on(&mut self.connection, &self.owner);
                 }
                 Err(mpsc::RecvTimeoutError::Timeout) => {
                     next_tick = Instant::now() + TICK;
@@ -263,6 +269,7 @@ impl Open {
         match self.write(batch, &state, &numbers) {
             Ok(()) => {
                 self.numbers = numbers;
+                self.sweep.add(state.channels_gone.iter().copied());
                 FlushOutcome::Stored
             }
             Err(Abort::Deposed) => FlushOutcome::Deposed,
@@ -423,6 +430,11 @@ fn write_state(
                 to_column(limits.max_bytes),
                 to_column(limits.max_age_nanos)
             ])?;
+    }
+    for id in &state.channels_gone {
+        transaction
+            .prepare_cached("UPDATE Channels SET deleted = 1 WHERE id = ?1")?
+            .execute(params![id.0])?;
     }
     for (id, change) in &state.subscriptions {
         write_subscription(transaction, *id, change, numbers, last_pending_row)?;

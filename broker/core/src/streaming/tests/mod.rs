@@ -6,6 +6,7 @@ mod durable;
 mod flush;
 mod harness;
 mod heartbeat;
+mod inactivity;
 mod leave;
 mod limits;
 mod members;

@@ -91,6 +91,10 @@ impl ModelStore {
                     "a channel is made once"
                 );
             }
+            Change::DeleteChannel { id } => {
+                let gone = self.channels.remove(&id.0).unwrap();
+                assert!(gone.subs.is_empty(), "records are deleted before their channel");
+            }
             Change::PutSubscription { channel, state } => {
                 self.last_subscription_id = self.last_subscription_id.max(state.id);
                 let subs = &mut self.channels.get_mut(&channel.0).unwrap().subs;

@@ -100,20 +100,6 @@ fn limits(draft: &Draft, problems: &mut Problems<'_>) -> StoreLimits {
         max_inactivity_nanos: unsigned("inactivity", max_inactivity_nanos),
     };
     let max_channels = unsigned("channels", draft.max_channels);
-    if general.max_inactivity_nanos > 0 {
-        problems.about(
-            "max_inactivity",
-            "max_inactivity is not supported yet: only 0s",
-        );
-    }
-    let channels = draft.channels.iter();
-    for channel in channels.filter(|channel| channel.own.max_inactivity_nanos > 0) {
-        let text = format!(
-            "max_inactivity of channel {:?} is not supported yet: only \"0s\"",
-            channel.pattern
-        );
-        problems.add_at(Some(&channel.at), &text);
-    }
     let channels = draft.channels.iter();
     let entries = channels
         .map(|channel| (channel.pattern.clone(), channel.own))

@@ -62,7 +62,8 @@ pub(super) const STREAMING: &[Setting] = settings! {
         Duration(|d, v| d.limits.max_age_nanos = v)
         "0s" "how long messages are kept, 0s for unlimited";
     [max_inactivity mi] Limits [max_inactivity mi maxinactivity]
-        Duration(|d, v| d.limits.max_inactivity_nanos = v) "0s" "not supported yet: only 0s";
+        Duration(|d, v| d.limits.max_inactivity_nanos = v) "0s"
+        "how long a channel lives without subscriptions and new messages, 0s for ever";
     [] Limits [channels channels_limits channelslimits per_channel per_channel_limits]
         Channels() "" "";
     [] Channel [max_subs msu max_subscriptions maxsubscriptions]
