@@ -201,3 +201,50 @@ fn a_shorter_heartbeat_interval_is_for_clients_that_are_there_too() {
     world.advance_secs(2);
     assert_eq!(world.take(&inbox).len(), 1);
 }
+
+#[test]
+fn who_joins_a_group_after_messages_were_dropped_goes_on_at_the_first_that_is_left() {
+    let mut world = World::limited(|limits| limits.max_msgs = 3);
+    world.connect("me");
+    world.publish_many("me", "foo", 3);
+    let durable = |request: &mut broker_proto::streaming::SubscriptionRequest| {
+        (request.q_group, request.durable_name) = ("q".into(), "d".into());
+    };
+    let first = world.subscribe_with("me", "foo", durable);
+    assert_eq!(world.sequences(&first), [1, 2, 3]);
+    for sequence in 1..=3 {
+        world.ack(&first, sequence);
+    }
+    world.sub_close(&first);
+    world.publish_many("me", "foo", 10);
+    let next = world.subscribe_with("me", "foo", durable);
+    assert_eq!(world.sequences(&next), [11, 12, 13]);
+}
+
+#[test]
+fn channels_have_limits_of_their_own_and_inherit_the_rest() {
+    let override_of = |pattern: &str, max_msgs, max_subs| crate::streaming::LimitsOverride {
+        pattern: pattern.into(),
+        max_msgs,
+        max_subs,
+        max_bytes: 0,
+        max_age_nanos: 0,
+        max_inactivity_nanos: 0,
+    };
+    let mut config = EngineConfig::default();
+    (config.limits.max_msgs, config.limits.max_subs) = (2, 1);
+    config.overrides = vec![override_of("more", 4, 0), override_of("unlimited", -1, -1)];
+    let mut world = World::with(config, 1);
+    world.connect("me");
+    for (channel, messages, second) in [
+        ("foo", 2, "too many subscriptions per channel"),
+        ("more", 4, "too many subscriptions per channel"),
+        ("unlimited", 10, ""),
+    ] {
+        world.publish_many("me", channel, 10);
+        assert_eq!(world.store.messages(channel).len(), messages);
+        world.subscribe_with("me", channel, |_| {});
+        let request = World::sub_request("me", channel);
+        assert_eq!(world.try_subscribe(&request).error, second, "{channel}");
+    }
+}

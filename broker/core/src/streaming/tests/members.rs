@@ -255,3 +255,19 @@ fn resuming_a_durable_group_ignores_the_start_position() {
         world.sub_close(&sub);
     }
 }
+
+#[test]
+fn what_a_leaving_member_had_survives_a_crash_right_behind_it() {
+    let mut world = world_of(&["a", "b"]);
+    let leaver = join(&mut world, "a", "d", |_| {});
+    let heir = join(&mut world, "b", "d", |_| {});
+    world.publish_many("a", "foo", 4);
+    let received = [world.sequences(&leaver), world.sequences(&heir)].concat();
+    assert_eq!(sorted(received), [1, 2, 3, 4]);
+    world.advance_secs(2);
+    assert_eq!(world.sub_close(&leaver), "");
+    world.crash();
+    world.advance_secs(60);
+    let seen: std::collections::BTreeSet<i64> = world.sequences(&heir).into_iter().collect();
+    assert!(seen.into_iter().eq([-4, -3, -2, -1]));
+}
