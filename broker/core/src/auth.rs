@@ -11,6 +11,7 @@ pub mod nkey;
 pub mod permissions;
 pub mod responses;
 pub mod settings;
+pub mod signer;
 pub mod user;
 pub mod verdicts;
 

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{
     Deserialize, Deserializer,
-    de::{MapAccess, Visitor},
+    de::{DeserializeOwned, MapAccess, Visitor},
 };
 use serde_json::Value;
 
@@ -19,6 +19,13 @@ pub(crate) fn members(json: &[u8]) -> Option<Vec<(String, Value)>> {
     }
     let members: Option<Members> = serde_json::from_str(&text).ok()?;
     Some(members.unwrap_or_default().0)
+}
+
+/// As lenient as the reference: `null` is as good as absent, keys match in any case, and the last of
+/// several counts. `None`: not an object, or a value of the wrong type.
+pub(crate) fn object<T: DeserializeOwned>(json: &[u8]) -> Option<T> {
+    let present = members(json)?.into_iter().collect();
+    T::deserialize(Value::Object(present)).ok()
 }
 
 /// A map would lose the order, which decides between keys that differ in case only.

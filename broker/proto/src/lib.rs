@@ -12,3 +12,4 @@ pub mod quote;
 pub mod route;
 pub mod streaming;
 pub mod subject;
+pub mod upstream;

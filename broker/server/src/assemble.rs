@@ -119,7 +119,11 @@ fn load_routes(settings: &TlsSettings) -> Result<(Arc<ServerTls>, Arc<ClientTls>
 
 pub(crate) fn core_config(config: &Config, tls: &LoadedTls) -> CoreConfig {
     let client = &config.client;
+    let listens = config.external.is_none();
     CoreConfig {
+        listens,
+        // One that nobody connects to carries the engine.
+        workers: (!listens).then_some(1),
         host: client.bind.host.clone(),
         port: client.bind.port.into(),
         server_name: client.server_name.clone().unwrap_or_default(),

@@ -134,6 +134,16 @@ pub(crate) fn ready(kind: &str) {
     streaming!("{STREAMING_READY}");
 }
 
+/// The connection to an external NATS server is lost; `reason` holds no secret.
+pub(crate) fn nats_lost(connection: &str, reason: &dyn fmt::Display) {
+    warn!(target: STREAMING, "STREAM: connection {connection:?} has been disconnected: {reason}");
+}
+
+/// The connection to an external NATS server is there again; `server` is host and port.
+pub(crate) fn nats_again(connection: &str, server: &str) {
+    streaming!("connection {connection:?} reconnected to NATS Server at {server:?}");
+}
+
 /// Streaming stops serving.
 pub(crate) fn streaming_shutdown() {
     streaming!("{STREAMING_SHUTDOWN}");

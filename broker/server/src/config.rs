@@ -8,6 +8,7 @@ mod check;
 mod command;
 mod draft;
 mod duration;
+mod external;
 mod file;
 mod flags;
 mod limits;
@@ -29,6 +30,7 @@ use certs::settings::TlsSettings;
 
 pub(crate) use self::{
     command::{Command, ConfigError, SignalAction, SignalRequest, read},
+    external::{ExternalLogin, ExternalNats, NatsServer},
     file::FileRead,
     limits::{ChannelEntry, Limits, StoreLimits},
 };
@@ -43,6 +45,8 @@ pub(crate) struct Config {
     pub(crate) auth_timeout: Duration,
     /// Routes to other servers.
     pub(crate) cluster: Option<ClusterPort>,
+    /// Streaming stands on other NATS servers: none runs in this process, and nothing listens for clients.
+    pub(crate) external: Option<ExternalNats>,
     /// False: no part of streaming runs, and no key of it is known.
     pub(crate) streaming_enabled: bool,
     /// HTTP monitoring.

@@ -32,6 +32,9 @@ use crate::{
 /// Connections that may wait to be accepted; the kernel caps it.
 pub(crate) const BACKLOG: i32 = 4096;
 
+/// Address of a core that does not listen.
+const NOWHERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
+
 /// Makes the service of worker 0, on its thread and in its `LocalSet`, before connections are
 /// accepted.
 pub(crate) type MakeInternal =
@@ -131,7 +134,8 @@ impl Core {
         make_internal: MakeInternal,
         token: &CancellationToken,
     ) -> Result<Self, StartError> {
-        let clients = bind(&config.host, config.port)?;
+        let clients = config.listens.then(|| bind(&config.host, config.port));
+        let clients = clients.transpose()?;
         let cluster = config.cluster.as_ref();
         if let Some(port) = cluster {
             routes::check(&port.settings)?;
@@ -139,12 +143,16 @@ impl Core {
         let routes = cluster
             .map(|port| bind(&port.host, port.port))
             .transpose()?;
-        let (address, route_address) = (clients.1, routes.as_ref().map(|bound| bound.1));
+        let (clients, address) = match clients {
+            Some((socket, address)) => (Some(socket), address),
+            None => (None, NOWHERE),
+        };
+        let route_address = routes.as_ref().map(|bound| bound.1);
         let shared = Arc::new(share(config, address)?);
         let listening = token.child_token();
         let (accepting_sender, accepting) = oneshot::channel();
         let mut first = Some(First {
-            clients: clients.0,
+            clients,
             routes,
             make_internal,
             accepting: accepting_sender,
@@ -174,7 +182,7 @@ impl Core {
         })
     }
 
-    /// Where clients connect to.
+    /// Where clients connect to; port 0 if they cannot.
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
     }
@@ -327,7 +335,7 @@ fn share(config: CoreConfig, address: SocketAddr) -> Result<Shared, StartError> 
 
 /// What worker 0 alone has to do.
 struct First {
-    clients: Socket,
+    clients: Option<Socket>,
     routes: Option<(Socket, SocketAddr)>,
     make_internal: MakeInternal,
     accepting: oneshot::Sender<()>,
@@ -389,19 +397,18 @@ async fn serve(
     if let Some(internal) = internal {
         worker.install(internal);
     }
-    let routes = first
-        .routes
-        .as_ref()
-        .map(|(socket, _)| socket.listen(BACKLOG));
-    if let Err(error) = first.clients.listen(BACKLOG).and(routes.unwrap_or(Ok(()))) {
+    let routes = first.routes.as_ref().map(|(socket, _)| socket);
+    let mut sockets = first.clients.iter().chain(routes);
+    if let Err(error) = sockets.try_for_each(|socket| socket.listen(BACKLOG)) {
         tracing::error!("unable to listen: {error}");
         return;
     }
     // Nobody may be waiting for it.
     let _ = first.accepting.send(());
     let clients = async {
-        let socket = first.clients.into();
-        listener::accept(socket, false, worker, shared, &first.listening).await;
+        if let Some(socket) = first.clients {
+            listener::accept(socket.into(), false, worker, shared, &first.listening).await;
+        }
         // In lame duck mode everything else goes on.
         token.cancelled().await;
     };

@@ -10,6 +10,7 @@ mod config;
 mod connection;
 mod drive;
 mod exchange;
+mod external;
 mod handshake_rate;
 mod identity;
 mod inspect;

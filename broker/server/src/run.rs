@@ -21,6 +21,7 @@ use crate::{
     assemble::{self, LoadedTls},
     banner,
     config::{self, Bind, Command, Config, StoreKind},
+    external::External,
     identity,
     lame_duck::LameDuck,
     launch::{BACKLOG, Core, MakeInternal, as_asked, take_address},
@@ -31,7 +32,9 @@ use crate::{
     reload::Reloader,
     settings::NATS_VERSION,
     signals::{self, Order, Orders},
-    streaming::{BrokerFigures, Ownership, QueryDesk, Shared, StreamingService, query, supervise},
+    streaming::{
+        BrokerFigures, Host, Ownership, QueryDesk, Shared, StreamingService, query, supervise,
+    },
 };
 
 /// Runs the program: 0 after a requested stop, 1 with one line on standard error otherwise.
@@ -140,8 +143,14 @@ async fn serve(config: Config, log: NatsLog) -> anyhow::Result<()> {
     let identity = identify(&config, &core, &pages)?;
     announce_start(&config, &identity);
     core.accepting().await?;
-    let shown = as_asked(&config.client.bind.host, core.address());
-    banner::listening(shown, config.client.tls.is_some());
+    if let Some(Ok(Err(error))) = (&mut streaming.ended).now_or_never() {
+        // There is no store, or no NATS server.
+        return Err(error);
+    }
+    if config.external.is_none() {
+        let shown = as_asked(&config.client.bind.host, core.address());
+        banner::listening(shown, config.client.tls.is_some());
+    }
 
     let listeners = listeners(&config, &core, &identity);
     let files = ProcessFiles::leave(&config.process_files, &listeners)?;
@@ -155,7 +164,9 @@ async fn serve(config: Config, log: NatsLog) -> anyhow::Result<()> {
     };
     let monitor = Monitor::new(Facts::new(&config, identity.clone()), Box::new(figures));
     pages.serve(&monitor, &tasks, &core_stop, &tls)?;
-    banner::nats_ready();
+    if config.external.is_none() {
+        banner::nats_ready();
+    }
     // An error means that the store could not be made, which `ended` tells.
     let _ = streaming.begin.take().map(|begin| begin.send(()));
 
@@ -211,11 +222,13 @@ async fn go_lame(duck: LameDuck, times: (Duration, Duration), stop: Cancellation
 
 fn announce_start(config: &Config, identity: &Identity) {
     banner::starting(config, &identity.streaming_id);
-    banner::nats_starting(
-        identity.nats_version,
-        &identity.server_name,
-        &identity.server_id,
-    );
+    if config.external.is_none() {
+        banner::nats_starting(
+            identity.nats_version,
+            &identity.server_name,
+            &identity.server_id,
+        );
+    }
     if config.streaming_enabled {
         banner::limits(&config.streaming.limits);
     }
@@ -224,7 +237,7 @@ fn announce_start(config: &Config, identity: &Identity) {
 fn listeners(config: &Config, core: &Core, identity: &Identity) -> Listeners {
     let cluster = config.cluster.as_ref();
     Listeners {
-        nats: Some(Listening {
+        nats: config.external.is_none().then(|| Listening {
             address: core.address(),
             tls: config.client.tls.is_some(),
         }),
@@ -253,28 +266,48 @@ fn streaming(
     let (state, ownership) = watch::channel(Ownership::None);
     let (ended_sender, ended) = oneshot::channel();
     let (begin, begun) = oneshot::channel();
+    let external = config.external.clone();
+    let name = format!("_NSS-{}-general", config.streaming.cluster_id);
     let make: MakeInternal = Box::new(move |worker| {
         async move {
-            let store = match assemble::store(&kind, encryption.as_ref()) {
-                Ok(store) => store,
+            let made = async {
+                let store = assemble::store(&kind, encryption.as_ref())?;
+                let (host, first) = match external {
+                    None => (Host::Embedded(worker), None),
+                    Some(settings) => {
+                        let (external, first) = External::connect(settings, name, &stop).await?;
+                        (Host::External(external), Some(first))
+                    }
+                };
+                anyhow::Ok((store, host, first))
+            };
+            let (store, host, first) = match made.await {
+                Ok(made) => made,
                 Err(error) => {
                     // The main thread may have given up already.
-                    let _ = ended_sender.send(Err(error.into()));
+                    let _ = ended_sender.send(Err(error));
                     return None;
                 }
             };
-            let shared = Shared::new(store, worker);
+            let shared = Shared::new(store, host.clone());
             spawn_local(desk.answer(Rc::clone(&shared)));
-            let service = StreamingService::new(Rc::clone(&shared));
+            let service = Box::new(StreamingService::new(Rc::clone(&shared)));
+            let finishing = host.clone();
             spawn_local(async move {
                 if begun.await.is_err() {
                     // The main thread has given up.
                     return;
                 }
                 let outcome = supervise(shared, engine, state, stop).await;
+                finishing.finish().await;
                 let _ = ended_sender.send(outcome);
             });
-            Some(Box::new(service) as Box<dyn crate::internal::Internal>)
+            if let (Host::External(external), Some(first)) = (&host, first) {
+                external.install(service);
+                spawn_local(Rc::clone(external).run(first));
+                return None;
+            }
+            Some(service as Box<dyn crate::internal::Internal>)
         }
         .boxed_local()
     });

@@ -26,6 +26,8 @@ pub(crate) const NATS_VERSION: &str = "2.9.24";
 /// Settings of the core. The defaults are those of nats-server.
 #[derive(Clone, Debug)]
 pub(crate) struct CoreConfig {
+    /// False: there is no port for clients.
+    pub(crate) listens: bool,
     /// Name or address to listen on.
     pub(crate) host: String,
     /// 0 or -1: any free port.
@@ -73,6 +75,7 @@ pub(crate) struct CoreConfig {
 impl Default for CoreConfig {
     fn default() -> Self {
         Self {
+            listens: true,
             host: "0.0.0.0".into(),
             port: 4222,
             server_name: String::new(),

@@ -26,7 +26,7 @@ pub enum Kind {
 
 impl Kind {
     /// The byte that makes the text begin with the kind's letter.
-    fn prefix(self) -> u8 {
+    pub(super) fn prefix(self) -> u8 {
         let letter = match self {
             Self::Server => 13,
             Self::User => 20,
@@ -86,7 +86,7 @@ fn decode_signature(text: &str) -> Option<[u8; SIGNATURE_BYTES]> {
 }
 
 /// CRC-16/XMODEM.
-fn crc16(bytes: &[u8]) -> u16 {
+pub(super) fn crc16(bytes: &[u8]) -> u16 {
     bytes.iter().fold(0, |crc, byte| {
         (0..8).fold(crc ^ (u16::from(*byte) << 8), |crc, _| {
             if crc & 0x8000 == 0 {

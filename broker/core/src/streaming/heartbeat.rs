@@ -90,6 +90,13 @@ impl Engine {
         }
     }
 
+    /// The NATS server says on a reply subject of ours that nobody was there.
+    pub fn no_responders_on(&mut self, reply: &[u8], now: Now) {
+        if let Some(request) = request_of(reply) {
+            self.no_responders(request, now);
+        }
+    }
+
     /// Stops waiting for a request.
     pub(super) fn end_inquiry(&mut self, request: RequestId) -> Option<Inquiry> {
         let inquiry = self.inquiries.remove(&request)?;

@@ -2,8 +2,7 @@
 
 use std::fmt;
 
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
-use serde_json::Value;
+use serde::{Deserialize, Serialize};
 
 use crate::json;
 
@@ -116,7 +115,7 @@ impl RouteInfo {
     /// # Errors
     /// Not an object, or a value of the wrong type.
     pub fn from_json(json: &[u8]) -> Result<Self, BadHandshake> {
-        object(json)
+        json::object(json).ok_or(BadHandshake)
     }
 
     /// The whole line.
@@ -132,7 +131,7 @@ impl RouteConnect {
     /// # Errors
     /// Not an object, or a value of the wrong type.
     pub fn from_json(json: &[u8]) -> Result<Self, BadHandshake> {
-        object(json)
+        json::object(json).ok_or(BadHandshake)
     }
 
     /// The whole line.
@@ -140,14 +139,6 @@ impl RouteConnect {
     pub fn to_line(&self) -> Vec<u8> {
         line(b"CONNECT ", self, b"\r\n")
     }
-}
-
-/// As lenient as the reference: `null` is as good as absent, keys match in any case, and the last of
-/// several counts.
-fn object<T: DeserializeOwned>(json: &[u8]) -> Result<T, BadHandshake> {
-    let members = json::members(json).ok_or(BadHandshake)?;
-    let present = members.into_iter().collect();
-    T::deserialize(Value::Object(present)).map_err(|_| BadHandshake)
 }
 
 fn line<T: Serialize>(verb: &[u8], object: &T, end: &[u8]) -> Vec<u8> {

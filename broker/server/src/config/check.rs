@@ -3,11 +3,13 @@
 mod auth;
 mod client;
 mod cluster;
+mod external;
 mod streaming;
 mod tls;
 
 use std::{collections::BTreeMap, fmt, path::PathBuf, time::Duration};
 
+use broker_core::auth::settings::AuthSettings;
 use broker_proto::conf::Position;
 
 use super::{
@@ -30,12 +32,19 @@ pub(super) fn check(
     let host = draft.client.host.clone().unwrap_or(default_host);
     let understood = problems.found.is_empty();
     let client = client::port(draft, &host, &mut problems);
-    let (auth, auth_timeout) = auth::settings(draft, client.tls.as_ref());
-    // What has not been understood would only look as if it were missing.
-    if understood {
-        auth::check(draft, &auth, &mut problems);
+    let external = external::settings(draft, &mut problems);
+    let (mut auth, auth_timeout) = auth::settings(draft, client.tls.as_ref());
+    let mut cluster = None;
+    if external.is_some() {
+        // Nobody connects here; who is named is who we are to others.
+        auth = AuthSettings::default();
+    } else {
+        // What has not been understood would only look as if it were missing.
+        if understood {
+            auth::check(draft, &auth, &mut problems);
+        }
+        cluster = cluster::port(draft, &client, &mut problems);
     }
-    let cluster = cluster::port(draft, &client, &mut problems);
     let (monitor, monitor_tls) = monitor(draft, &host, client.tls.is_some(), &mut problems);
     let (streaming, store, encryption) = streaming::settings(draft, &mut problems);
     let config = Config {
@@ -43,6 +52,7 @@ pub(super) fn check(
         auth,
         auth_timeout,
         cluster,
+        external,
         streaming_enabled: draft.streaming != Some(false),
         monitor,
         monitor_tls,

@@ -180,6 +180,13 @@ fn visible_secrets(given: &Draft, report: &mut Report) {
             ));
         }
     }
+    if given.external.url.expose().contains('@') {
+        report.warnings.push(
+            "the value of flag -nats_server can be seen by every process of this machine; \
+             a password is private in the -sc file"
+                .to_owned(),
+        );
+    }
     let auth = &given.auth;
     for (name, secret) in [("pass", &auth.password), ("auth", &auth.token)] {
         if !secret.is_empty() {

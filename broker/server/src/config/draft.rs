@@ -104,6 +104,24 @@ pub(super) struct ChannelDraft {
     pub(super) own: Own,
 }
 
+/// Connections to external NATS servers: as written.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct ExternalDraft {
+    /// One URL or several; may hold passwords.
+    pub(super) url: Secret,
+    pub(super) user: String,
+    pub(super) password: Secret,
+    pub(super) token: Secret,
+    pub(super) credentials: String,
+    pub(super) nkey_seed_file: String,
+    pub(super) secure: bool,
+    pub(super) client_cert: String,
+    pub(super) client_key: String,
+    pub(super) client_ca: String,
+    pub(super) server_name: String,
+    pub(super) skip_verify: bool,
+}
+
 /// Durations are nanoseconds; signed, because a negative number is refused by name later.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Draft {
@@ -128,6 +146,7 @@ pub(super) struct Draft {
     pub(super) replace_durable: bool,
     pub(super) stan_debug: bool,
     pub(super) stan_trace: bool,
+    pub(super) external: ExternalDraft,
 
     pub(super) stan_config: String,
     pub(super) config: String,
@@ -223,6 +242,7 @@ impl Default for Draft {
             replace_durable: false,
             stan_debug: false,
             stan_trace: false,
+            external: ExternalDraft::default(),
             stan_config: String::new(),
             config: String::new(),
             check_only: false,

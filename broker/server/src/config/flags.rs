@@ -65,7 +65,12 @@ impl Flags {
 impl Flags {
     /// Warnings about flags of streaming, for a server without it.
     pub(super) fn about_streaming(&self) -> impl Iterator<Item = String> {
-        let blocks = [Block::Streaming, Block::Limits, Block::Sql];
+        let blocks = [
+            Block::Streaming,
+            Block::Limits,
+            Block::Sql,
+            Block::StreamingTls,
+        ];
         let given = self.given.iter().map(|given| given.setting);
         given
             .filter(move |setting| blocks.contains(&setting.block))

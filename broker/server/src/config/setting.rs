@@ -52,6 +52,8 @@ pub(super) enum Block {
     /// One entry below `store_limits.channels`.
     Channel,
     Sql,
+    /// `tls` of the streaming block: of connections to external NATS servers.
+    StreamingTls,
 }
 
 /// Values that are more than a word.

@@ -1,5 +1,6 @@
 mod auth;
 mod command_line;
+mod external;
 mod keys;
 mod listeners;
 mod reload;
@@ -224,8 +225,8 @@ fn what_is_not_understood_on_the_command_line_is_refused_by_name() {
             "flag -clustered cannot be used: clustering is not supported; run a second broker on the same SQL store as standby",
         ),
         (
-            "-nats_server nats://n:4222",
-            "flag -nats_server cannot be used: only the embedded NATS server is supported yet",
+            "-nats_server n:4222",
+            "nats_server: malformed url: n:4222: expected nats://host:port or tls://host:port",
         ),
         (
             "-max_subs -1",

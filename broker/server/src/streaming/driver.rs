@@ -14,13 +14,20 @@ use broker_core::{
     effect::{Effect, HandlerId},
     streaming::Engine,
 };
+use broker_proto::upstream::is_no_responders;
 use broker_store::Store;
-use tokio::{sync::Notify, task::spawn_local};
+use tokio::{
+    sync::{Notify, oneshot},
+    task::spawn_local,
+};
 
+use super::{
+    host::Host,
+    probe::{self, Answer},
+};
 use crate::{
     internal::{Bus, Internal},
     monitor::FlushFigures,
-    worker::WorkerHandle,
 };
 
 /// Reads both clocks.
@@ -39,7 +46,9 @@ pub(crate) struct Shared {
     /// None while this process is standby.
     engine: RefCell<Option<Engine>>,
     pub(super) store: Rc<dyn Store>,
-    worker: WorkerHandle,
+    host: Host,
+    /// Who waits for an answer to the start-up check.
+    probe: Cell<Option<oneshot::Sender<Answer>>>,
     /// Handlers in force on the bus, so that a deposed engine leaves nothing behind.
     handlers: RefCell<HashSet<HandlerId>>,
     /// The clocks as read for the pass under way.
@@ -63,11 +72,12 @@ impl fmt::Debug for Shared {
 }
 
 impl Shared {
-    pub(crate) fn new(store: Rc<dyn Store>, worker: WorkerHandle) -> Rc<Self> {
+    pub(crate) fn new(store: Rc<dyn Store>, host: Host) -> Rc<Self> {
         let shared = Rc::new(Self {
             engine: RefCell::new(None),
             store,
-            worker,
+            host,
+            probe: Cell::new(None),
             handlers: RefCell::default(),
             pass_now: Cell::new(None),
             timer: Notify::new(),
@@ -90,7 +100,7 @@ impl Shared {
     pub(super) fn remove(self: &Rc<Self>) {
         *self.engine.borrow_mut() = None;
         let handlers: Vec<_> = self.handlers.borrow_mut().drain().collect();
-        self.worker.with_internal(|_, bus| {
+        self.host.with_internal(|_, bus| {
             for handler in handlers {
                 bus.unsubscribe(handler);
             }
@@ -115,6 +125,16 @@ impl Shared {
         self.flush_figures.get()
     }
 
+    /// What the engine stands on.
+    pub(super) fn host(&self) -> &Host {
+        &self.host
+    }
+
+    /// The next message for [`probe::HANDLER`] goes there.
+    pub(super) fn await_answer(&self, waiting: oneshot::Sender<Answer>) {
+        self.probe.set(Some(waiting));
+    }
+
     /// Waits until no flush is under way.
     pub(super) async fn flushed(&self) {
         while self.flushing.get() > 0 {
@@ -123,7 +143,7 @@ impl Shared {
     }
 
     fn pass(&self) {
-        self.worker
+        self.host
             .with_internal(|internal, bus| internal.end_of_pass(bus));
     }
 
@@ -248,12 +268,25 @@ impl Internal for StreamingService {
         handler: HandlerId,
         subject: &[u8],
         reply: &[u8],
-        _headers: &[u8],
+        headers: &[u8],
         payload: &[u8],
     ) {
+        let nobody = is_no_responders(headers, payload);
+        if handler == probe::HANDLER {
+            let answer = match nobody {
+                true => Answer::NoResponders,
+                false => Answer::Payload(payload.to_vec()),
+            };
+            // Whoever asked may have gone.
+            let _ = self.shared.probe.take().map(|waiting| waiting.send(answer));
+            return;
+        }
         let now = self.shared.now_of_pass();
         if let Some(engine) = self.shared.engine.borrow_mut().as_mut() {
-            engine.message(handler, subject, reply, payload, now);
+            match nobody {
+                true => engine.no_responders_on(subject, now),
+                false => engine.message(handler, subject, reply, payload, now),
+            }
         }
     }
 

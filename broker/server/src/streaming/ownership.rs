@@ -1,19 +1,26 @@
 //! Who serves: activation, stand-by, stepping down, and the orderly end.
 
-use std::{rc::Rc, time::Duration};
+use std::{
+    rc::Rc,
+    time::{Duration, Instant},
+};
 
 use anyhow::Context;
 use broker_core::{
     durable::Recovered,
     streaming::{Engine, EngineConfig},
 };
+use broker_proto::streaming::ServerInfo;
 use broker_store::{Activation, StoreError};
 use tokio::{sync::watch, time::timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 
-use super::driver::{Shared, now};
-use crate::banner;
+use super::{
+    driver::{Shared, now},
+    probe,
+};
+use crate::{banner, identity};
 
 /// Pause between two attempts to become the owner. Short against the 4.5 s that a taker watches an
 /// owner's tick, long against the cost of one look.
@@ -25,6 +32,9 @@ const DRAIN: Duration = Duration::from_secs(10);
 
 /// How long giving the store back may take; a lock that is not given back runs out.
 const CLOSE: Duration = Duration::from_secs(5);
+
+/// How long the owner before us may go on answering after it has lost the store.
+const STEP_DOWN: Duration = Duration::from_secs(5);
 
 /// What this process is to the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -107,10 +117,25 @@ async fn serve(
     );
     let seed = seed()?;
     let settings = config.borrow_and_update().clone();
+    let was_standby = *state.borrow() == Ownership::Standby;
+    let patience = if was_standby {
+        STEP_DOWN
+    } else {
+        Duration::ZERO
+    };
+    let alone = ensure_alone(shared, &settings, recovered.server_info.as_ref(), patience);
+    tokio::select! {
+        () = token.cancelled() => return Ok(()),
+        alone = alone => alone?,
+    }
     let engine = Engine::new(settings, recovered, shared.store.lanes(), seed, now())?;
     shared.install(engine);
     // The engine's own record must be durable before a client is told of it; it is the first flush.
     shared.flushed().await;
+    tokio::select! {
+        () = token.cancelled() => {}
+        () = shared.host().settled() => {}
+    }
     state.send_replace(Ownership::Active);
     banner::ready(shared.store.kind());
     let deposed = shared.store.deposed();
@@ -139,6 +164,33 @@ async fn serve(
     shared.remove();
     shared.flushed().await;
     Ok(())
+}
+
+/// Asks until nobody else answers, or for as long as one who lost the store to us may need to notice.
+///
+/// # Errors
+/// Another streaming server answers for the cluster id.
+async fn ensure_alone(
+    shared: &Shared,
+    settings: &EngineConfig,
+    recorded: Option<&ServerInfo>,
+    patience: Duration,
+) -> anyhow::Result<()> {
+    let discovery = match recorded {
+        Some(info) => info.discovery.clone(),
+        None => format!("{}.{}", settings.discover_prefix, settings.cluster_id),
+    };
+    let until = Instant::now() + patience;
+    loop {
+        let id = identity::streaming_id().context("the system gives no random numbers")?;
+        let inbox = format!("_INBOX.{id}");
+        match probe::ask(shared, &discovery, &settings.cluster_id, &inbox).await {
+            Ok(()) => return Ok(()),
+            Err(taken) if Instant::now() >= until => return Err(taken.into()),
+            Err(taken) => warn!("{taken}, asking again"),
+        }
+        tokio::time::sleep(RETRY).await;
+    }
 }
 
 fn seed() -> anyhow::Result<u64> {

@@ -150,6 +150,12 @@ fn streaming(old: &Config, new: &Config) -> Result<(), String> {
             "config reload not supported for encryption: old=[REDACTED], new=[REDACTED]".to_owned(),
         );
     }
+    if old.external != new.external {
+        return Err(
+            "config reload not supported for nats_server: old=[REDACTED], new=[REDACTED]"
+                .to_owned(),
+        );
+    }
     if old.store != new.store {
         return Err(
             "config reload not supported for sql source: old=[REDACTED], new=[REDACTED]".to_owned(),

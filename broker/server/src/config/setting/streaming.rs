@@ -9,9 +9,7 @@ use super::{
 
 const NO_CLUSTERING: &str =
     "clustering is not supported; run a second broker on the same SQL store as standby";
-const NO_EXTERNAL: &str = "only the embedded NATS server is supported yet";
 const OWN_FILES: &str = "the FILE store of this server has a format of its own";
-const OWN_CONNECTION: &str = "it belongs to connections to an external NATS server";
 const LOCKED: &str = "the store lock is always taken, with or without a group name";
 
 /// Flags and keys of streaming.
@@ -94,12 +92,33 @@ pub(super) const STREAMING: &[Setting] = settings! {
         Unused(Shape::Word, "messages are always inserted in bulk") "0" "accepted, without effect";
 
     [nats_server ns] Streaming [ns nats_server nats_server_url]
-        Refused(Shape::Word, NO_EXTERNAL) "" "";
+        Text(|d, v| d.external.url = Secret::new(v))
+        "" "URL of an external NATS server, or several with commas between them; by default one is embedded";
+    [] Streaming [credentials]
+        Text(|d, v| d.external.credentials = v) "" "";
+    [] Streaming [nkey_seed_file]
+        Text(|d, v| d.external.nkey_seed_file = v) "" "";
+    [] Streaming [username user]
+        Text(|d, v| d.external.user = v) "" "";
+    [] Streaming [password pass]
+        Text(|d, v| d.external.password = Secret::new(v)) "" "";
+    [] Streaming [token]
+        Text(|d, v| d.external.token = Secret::new(v)) "" "";
     [secure] Streaming [secure]
-        Unused(Shape::Switch, OWN_CONNECTION) "" "";
-    [tls_client_cert tls_client_key tls_client_cacert] Streaming [tls credentials nkey_seed_file
-        username user password pass token]
-        Unused(Shape::Word, OWN_CONNECTION) "" "";
+        Switch(|d, v| d.external.secure = v) "false" "use TLS with external NATS servers";
+    [] Streaming [tls]
+        Block(Block::StreamingTls) "" "";
+    [tls_client_cert] StreamingTls [client_cert]
+        Text(|d, v| d.external.client_cert = v) "" "certificate shown to external NATS servers";
+    [tls_client_key] StreamingTls [client_key]
+        Text(|d, v| d.external.client_key = v) "" "key of that certificate";
+    [tls_client_cacert] StreamingTls [client_ca client_cacert]
+        Text(|d, v| d.external.client_ca = v)
+        "" "authorities that external NATS servers are checked against; by default the system's";
+    [] StreamingTls [server_name server_hostname]
+        Text(|d, v| d.external.server_name = v) "" "";
+    [] StreamingTls [skip_verify insecure]
+        Switch(|d, v| d.external.skip_verify = v) "" "";
     [ft_group] Streaming [ft_group ft_group_name]
         Unused(Shape::Word, LOCKED) "" "";
     [] Streaming [partitioning]
