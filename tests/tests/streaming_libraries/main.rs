@@ -8,21 +8,42 @@ mod server;
 
 use tests::streaming_client::{LIBRARIES, StreamingClient};
 
-use crate::server::{PATIENCE, Server};
+use crate::server::{Nats, PATIENCE, Server};
 
 #[tokio::test]
 async fn every_option_works() {
-    play(false).await;
+    play(Nats::Embedded, false).await;
 }
 
 #[tokio::test]
 async fn every_option_works_over_tls() {
-    play(true).await;
+    play(Nats::Embedded, true).await;
+}
+
+#[tokio::test]
+async fn every_option_works_beside_nats_server() {
+    play(Nats::External("nats-server"), false).await;
+}
+
+#[tokio::test]
+async fn every_option_works_beside_nats_server_over_tls() {
+    play(Nats::External("nats-server"), true).await;
+}
+
+/// The series that most streaming clusters were run on.
+#[tokio::test]
+async fn every_option_works_beside_an_older_nats_server() {
+    play(Nats::External("nats-server-2.9.24"), false).await;
+}
+
+#[tokio::test]
+async fn every_option_works_beside_an_older_nats_server_over_tls() {
+    play(Nats::External("nats-server-2.9.24"), true).await;
 }
 
 /// All scenarios, each by all libraries at once.
-async fn play(secure: bool) {
-    let server = Server::start(secure).await;
+async fn play(nats: Nats, secure: bool) {
+    let server = Server::start(nats, secure).await;
     for scenario in expected::SCENARIOS {
         for client in &mut start(scenario, &server) {
             let library = client.library();

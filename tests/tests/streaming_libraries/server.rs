@@ -1,6 +1,11 @@
-//! The streaming server under test, without TLS or with it.
+//! The streaming server under test, with its own NATS server or beside another one, without TLS or with it.
 
-use std::{env, fs, path::PathBuf, process::Command, time::Duration};
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
 
 use certs::{profile::Profile, reload::TlsFiles};
 use rustix::process::{Pid, Signal, kill_process};
@@ -16,6 +21,15 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 /// themselves.
 const OTHER_SERVER: &str = "STANCHION_STREAMING_SERVER";
 
+/// Which NATS server the applications connect to.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Nats {
+    /// The streaming server's own.
+    Embedded,
+    /// This program, of which the streaming server is a client.
+    External(&'static str),
+}
+
 #[derive(Debug)]
 pub(crate) struct Server {
     /// Where applications connect.
@@ -23,11 +37,12 @@ pub(crate) struct Server {
     /// What applications show and trust, with TLS.
     pub(crate) tls: Option<TlsFiles>,
     streaming: Process,
+    _nats: Option<Process>,
     pub(crate) dir: TempDir,
 }
 
 impl Server {
-    pub(crate) async fn start(secure: bool) -> Self {
+    pub(crate) async fn start(nats: Nats, secure: bool) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let certificates = Certificates::new(dir.path()).unwrap();
         let grant = |name, profile| certificates.grant(name, profile).unwrap();
@@ -41,18 +56,23 @@ impl Server {
             fs::write(&config, client_section(files)).unwrap();
             streaming.arg("-sc").arg(config);
         }
-        streaming.args(["-a", "127.0.0.1", "-p", &port.to_string()]);
-        if let Some(files) = &served {
-            streaming.args(["--tls", "--tlsverify", "--tlscert"]);
-            streaming.arg(&files.cert).arg("--tlskey").arg(&files.key);
-            streaming.arg("--tlscacert").arg(&files.ca);
-        }
-        let log = dir.path().join("server.log");
-        let mut streaming = Process::start("the streaming server", &mut streaming, &log).unwrap();
-        let ready = streaming.writes("Streaming Server is ready", PATIENCE);
-        ready.await.unwrap();
+        let nats = match nats {
+            Nats::Embedded => {
+                listen(&mut streaming, port, served.as_ref());
+                None
+            }
+            Nats::External(program) => {
+                let mut command = Command::new(programs::tool(program).unwrap());
+                listen(&mut command, port, served.as_ref());
+                let log = dir.path().join("nats.log");
+                streaming.args(["-nats_server", &format!("nats://127.0.0.1:{port}")]);
+                Some(ready(program, &mut command, "Server is ready", &log).await)
+            }
+        };
+        let (name, log) = ("the streaming server", dir.path().join("server.log"));
         Self {
-            streaming,
+            streaming: ready(name, &mut streaming, "Streaming Server is ready", &log).await,
+            _nats: nats,
             port,
             tls,
             dir,
@@ -76,7 +96,25 @@ fn streaming_program() -> PathBuf {
     }
 }
 
-/// What the reference shows and trusts as a client of its own NATS server; ours is none.
+/// Where clients connect, and what a server shows and trusts there.
+fn listen(command: &mut Command, port: u16, tls: Option<&TlsFiles>) {
+    command.args(["-a", "127.0.0.1", "-p", &port.to_string()]);
+    if let Some(files) = tls {
+        command.args(["--tls", "--tlsverify", "--tlscert"]);
+        command.arg(&files.cert).arg("--tlskey").arg(&files.key);
+        command.arg("--tlscacert").arg(&files.ca);
+    }
+}
+
+/// Starts a server and waits until it says that it is ready.
+async fn ready(name: &str, command: &mut Command, line: &str, log: &Path) -> Process {
+    let mut process = Process::start(name, command, log).unwrap();
+    process.writes(line, PATIENCE).await.unwrap();
+    process
+}
+
+/// What a streaming server shows and trusts as a client of a NATS server; the reference is one of its own server, too.
+/// It has flags for this, but takes them for a wish to listen with TLS.
 fn client_section(files: &TlsFiles) -> String {
     let TlsFiles { ca, cert, key } = files;
     format!(
