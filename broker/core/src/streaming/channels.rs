@@ -19,16 +19,16 @@ impl Engine {
                 false => Ok(key),
             };
         }
-        let max = self.config.max_channels;
-        if max > 0 && self.channels.len() as u64 >= max {
-            return Err(Refusal::TooManyChannels);
-        }
         if let Some(other) = self.channel_cases.get(&name.to_lowercase()) {
             let old = self.channels[*other].name.to_string();
             return Err(Refusal::ChannelCase {
                 new: name.to_owned(),
                 old,
             });
+        }
+        let max = self.config.max_channels;
+        if max > 0 && self.channels.len() as u64 >= max {
+            return Err(Refusal::TooManyChannels);
         }
         self.last_channel_id += 1;
         let id = ChannelId(self.last_channel_id);

@@ -276,3 +276,19 @@ fn five_hundred_messages_come_whole_and_once_to_subscriptions_and_members() {
         }
     }
 }
+
+#[test]
+fn a_name_in_another_case_is_told_before_that_there_are_too_many() {
+    let config = EngineConfig {
+        max_channels: 1,
+        ..EngineConfig::default()
+    };
+    let mut world = World::with(config, 1);
+    world.connect("me");
+    world.publish_many("me", "foo", 1);
+    let message = world.pub_msg("me", "Foo", "x");
+    let error = world.try_publish(&message).error;
+    assert!(error.contains("different cases"), "{error}");
+    let message = world.pub_msg("me", "bar", "x");
+    assert_eq!(world.try_publish(&message).error, "too many channels");
+}
