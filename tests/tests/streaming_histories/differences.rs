@@ -7,6 +7,8 @@ use crate::history::{History, Op, Step};
 
 /// Histories that must meet a difference.
 const USUAL: u64 = 5_000;
+/// What happens when two are equally fast.
+const BY_CHANCE: u64 = u64::MAX;
 
 /// A difference that is no fault.
 #[derive(Debug)]
@@ -48,13 +50,56 @@ pub(crate) const EXCUSED: &[Excused] = &[
                 .steps
                 .iter()
                 .any(|step| matches!(step, Step::Restart));
-            let differing = reference.iter().filter(|line| !other.contains(line));
-            let mut differing =
-                differing.chain(other.iter().filter(|line| !reference.contains(line)));
-            restarted && differing.all(|line| line.contains("@.bytes "))
+            restarted && differing(reference, other).all(|line| line.contains("@.bytes "))
+        },
+    },
+    Excused {
+        name: "before clients are back",
+        reason: "what is pending and was removed by a limit frees its place when a server has started, and the next \
+                 message goes out at once: with the NATS server in the same process clients may not be back yet, and \
+                 then get it after the ack wait; who is faster differs from run to run with both servers",
+        met_within: BY_CHANCE,
+        has: |history, place, reference, other| {
+            let mut before = history.steps[..=place].iter();
+            before.any(|step| matches!(step, Step::Restart))
+                && differing(reference, other).all(|line| line.contains("@.few "))
+        },
+    },
+    Excused {
+        name: "redelivery to a client that is known not to answer",
+        reason: "the reference marks the subscriptions that a client has when its first heartbeat is missed, and not \
+                 those it makes later, until the mark changes again; the broker looks at the client, so that messages \
+                 wait for its return in both",
+        met_within: USUAL,
+        has: |history, place, reference, other| {
+            let mut before = history.steps[..place].iter();
+            before.any(|step| matches!(step, Step::Missed { .. }))
+                && other.iter().all(|line| reference.contains(line))
+                && differing(reference, other).all(|line| line.contains(" again: {"))
+        },
+    },
+    Excused {
+        name: "group with a full member that is not marked so",
+        reason: "what a member left is handed on without a look at windows; the reference then chooses a member that is \
+                 full but not marked, sends nothing, and stops until something else happens to the group; the broker \
+                 goes on with a member that has room",
+        met_within: BY_CHANCE,
+        has: |history, place, reference, other| {
+            let windows = history.steps[..place].iter().any(|step| {
+                matches!(step, Step::Subscribe(one) if one.group.is_some() && one.max_in_flight < 1000)
+            });
+            let mut differing = differing(reference, other);
+            windows
+                && differing.all(|line| line.starts_with("group ") && !line.contains(" again: "))
         },
     },
 ];
+
+/// The lines that one side has alone.
+fn differing<'a>(one: &'a [String], two: &'a [String]) -> impl Iterator<Item = &'a String> {
+    let only_one = one.iter().filter(|line| !two.contains(line));
+    only_one.chain(two.iter().filter(|line| !one.contains(line)))
+}
 
 /// Which ones were met.
 #[derive(Debug, Default)]

@@ -24,9 +24,9 @@ const PLENTY: i32 = 1000;
 pub(crate) fn history(profile: &Profile, number: u64) -> History {
     let mut rng = Rng::with_seed(number);
     let short = !profile.files && rng.u8(..4) == 0 || profile.misses;
-    let aging = !short && !profile.files && !profile.drops && rng.u8(..12) == 0;
-    // The reference's file store counts bytes in its own way: little else is seen once that shows.
-    let bytes = !profile.files || rng.u8(..8) == 0;
+    let aging = !short && !profile.groups() && !profile.drops && rng.u8(..12) == 0;
+    // Where messages are removed, restarts show other things by chance (see `differences`), and little else.
+    let removing = !profile.files || rng.u8(..8) == 0;
     let roomy = rng.u8(..3) == 0;
     let mut generator = Generator {
         profile,
@@ -35,7 +35,7 @@ pub(crate) fn history(profile: &Profile, number: u64) -> History {
             vec![AGE, 0]
         } else {
             (0..AGE)
-                .filter(|&channel| rng.u8(..3) > 0 && (bytes || channel != BYTES))
+                .filter(|&channel| rng.u8(..3) > 0 && (removing || !matches!(channel, FEW | BYTES)))
                 .collect()
         },
         rng,
@@ -285,7 +285,12 @@ impl Generator<'_> {
     }
 
     fn subscribe(&mut self) -> Step {
-        let client = self.client();
+        let mut client = self.client();
+        if self.clients[client].silent && !self.one_in(10) {
+            // What it gets before it answers again is a known difference.
+            let speaks = (0..self.clients.len()).find(|&other| !self.clients[other].silent);
+            client = speaks.unwrap_or(client);
+        }
         let channel = self.channel();
         let fault = self.fault();
         let group = self.one_in(3).then(|| self.of(&["g", "g", "h"]));
@@ -345,6 +350,7 @@ impl Generator<'_> {
         } else {
             None
         };
+        let which = if via.is_some() { Which::Oldest } else { which };
         let fault = self.one_in(15).then(|| {
             self.of(&[
                 AckFault::OtherChannel,
@@ -454,7 +460,7 @@ fn is_limited(op: &Op) -> bool {
 
 /// Acknowledges a sequence that may not have been delivered.
 fn is_guessed(op: &Op) -> bool {
-    matches!(op, Op::Acknowledge(one) if matches!(one.which, Which::Sequence(_)))
+    matches!(op, Op::Acknowledge(one) if matches!(one.which, Which::Sequence(_)) || one.via.is_some())
 }
 
 #[cfg(test)]

@@ -5,6 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::history::{Channel, Subscribe};
 
+/// Below this an ack wait ends within the history.
+pub(crate) const SHORT_SECS: i32 = 10;
+
 /// What a server remembers a position for.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Identity {
@@ -89,14 +92,30 @@ pub(crate) struct Client {
     pub(crate) missed: bool,
 }
 
+/// Which redeliveries are compared. The others come when it is time for them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Judged {
+    All,
+    These(BTreeSet<u64>),
+}
+
+impl Judged {
+    pub(crate) fn has(&self, sequence: u64) -> bool {
+        match self {
+            Self::All => true,
+            Self::These(these) => these.contains(&sequence),
+        }
+    }
+}
+
 /// Everything that is known.
 #[derive(Debug, Default)]
 pub(crate) struct Known {
     pub(crate) clients: BTreeMap<usize, Client>,
     pub(crate) subscriptions: BTreeMap<usize, Subscription>,
     pub(crate) holdings: BTreeMap<Identity, Holding>,
-    /// Whose redeliveries of this step are compared.
-    pub(crate) judged: BTreeSet<Identity>,
+    /// Whose redeliveries of this step are compared, and which.
+    pub(crate) judged: BTreeMap<Identity, Judged>,
     /// What has to come again in this step because who held it has left.
     pub(crate) due: BTreeSet<(Identity, u64)>,
     /// Acknowledged in this step.
@@ -126,10 +145,13 @@ impl Known {
             }
         }
         let holding = self.holdings.entry(identity.clone()).or_default();
-        holding.short |= subscription.ack_wait_secs < 10;
+        holding.short |= subscription.ack_wait_secs < SHORT_SECS;
         holding.loose |= holding.short && matches!(identity, Identity::Group { .. });
+        // Only what a resumed one left comes at once; everything else comes when it is time.
+        if holding.members.is_empty() {
+            self.judged.insert(identity, Judged::All);
+        }
         holding.members.insert(number);
-        self.judged.insert(identity);
         self.subscriptions.insert(number, subscription);
     }
 
@@ -158,11 +180,29 @@ impl Known {
             .filter(|(_, holder)| **holder == number);
         let left: Vec<_> = left.map(|(sequence, _)| *sequence).collect();
         holding.loose |= !left.is_empty();
-        let left = left
-            .into_iter()
-            .map(|sequence| (identity.clone(), sequence));
-        self.due.extend(left);
-        self.judged.insert(identity);
+        let due = left.iter().map(|sequence| (identity.clone(), *sequence));
+        self.due.extend(due);
+        let these = Judged::These(left.into_iter().collect());
+        self.judged.entry(identity).or_insert(these);
+    }
+
+    /// A client is about to be closed at a time that only the server knows: who gets what it holds is not to be told.
+    pub(crate) fn loosen(&mut self, client: usize) {
+        for (number, subscription) in &self.subscriptions {
+            let identity = &subscription.identity;
+            if subscription.client != client || !matches!(identity, Identity::Group { .. }) {
+                continue;
+            }
+            if let Some(holding) = self.holdings.get_mut(identity) {
+                holding.loose = true;
+                let held = holding
+                    .pending
+                    .iter()
+                    .filter(|(_, holder)| *holder == number);
+                let held = held.map(|(sequence, _)| *sequence).collect();
+                self.judged.insert(identity.clone(), Judged::These(held));
+            }
+        }
     }
 
     /// A client is closed, by itself or by the server.
@@ -226,7 +266,8 @@ impl Known {
                     .clients
                     .get(&one.client)
                     .is_some_and(|client| client.missed);
-                one.ack_wait_secs < 10 && (!missed || matches!(identity, Identity::Group { .. }))
+                one.ack_wait_secs < SHORT_SECS
+                    && (!missed || matches!(identity, Identity::Group { .. }))
             };
             if !holding.members.iter().any(heard) {
                 continue;
@@ -235,7 +276,7 @@ impl Known {
                 .members
                 .iter()
                 .map(|number| self.subscriptions[number].ack_wait_secs);
-            longest = longest.max(waits.filter(|secs| *secs < 10).max().unwrap_or(1));
+            longest = longest.max(waits.filter(|secs| *secs < SHORT_SECS).max().unwrap_or(1));
             due.extend(
                 holding
                     .pending

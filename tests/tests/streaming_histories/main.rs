@@ -4,6 +4,8 @@
 //! In the environment `HISTORIES` says how many in all, `FIRST` which is the first of each profile, `PROFILE` the
 //! only profile, and `DIFFERENCES` after how many to give up.
 
+mod answers;
+mod barrier;
 mod compare;
 mod connection;
 mod differences;
@@ -87,20 +89,20 @@ impl<'a> Comparison<'a> {
         }
     }
 
-    async fn start(&self, kind: Kind) -> Server {
+    async fn start(&self, kind: Kind, histories: usize) -> Server {
         let prefix = next_prefix();
         let name = format!("{}-{kind:?}-{prefix}", self.profile.name);
-        let server = Server::start(kind, self.dir, &name, self.profile).await;
+        let server = Server::start(kind, self.dir, &name, self.profile, histories).await;
         server.unwrap()
     }
 
     async fn run(&self) {
-        if self.profile.files {
+        if self.profile.groups() {
             while self.goes_on().await {
                 let numbers = self.take(self.profile.at_a_time);
                 let histories: Vec<_> =
                     numbers.clone().map(|number| self.history(number)).collect();
-                let differences = self.compare_restarted(&histories).await;
+                let differences = self.compare_together(&histories).await;
                 for ((number, history), difference) in numbers.zip(histories).zip(differences) {
                     if let Some(difference) = difference {
                         self.report(number, history, difference, None).await;
@@ -110,7 +112,7 @@ impl<'a> Comparison<'a> {
             return;
         }
         let (mut reference, mut other) =
-            tokio::join!(self.start(Kind::Reference), self.start(self.other));
+            tokio::join!(self.start(Kind::Reference, 0), self.start(self.other, 0));
         let ports = (reference.port(), other.port());
         join_all((0..self.profile.at_a_time).map(|_| self.work(ports))).await;
         reference.check_alive().unwrap();
@@ -151,6 +153,7 @@ impl<'a> Comparison<'a> {
     async fn compare(&self, history: &History, ports: (u16, u16)) -> Option<String> {
         let prefix = next_prefix();
         let play = |expected| Play {
+            profile: self.profile,
             history,
             prefix: prefix.clone(),
             expected,
@@ -177,30 +180,31 @@ impl<'a> Comparison<'a> {
         }
     }
 
-    /// The same for histories with restarts, with servers of their own.
-    async fn compare_restarted(&self, histories: &[History]) -> Vec<Option<String>> {
+    /// The same for histories that have servers of their own together.
+    async fn compare_together(&self, histories: &[History]) -> Vec<Option<String>> {
         let prefixes: Vec<_> = histories.iter().map(|_| next_prefix()).collect();
         let play = |(history, prefix): (_, &String)| Play {
+            profile: self.profile,
             history,
             prefix: prefix.clone(),
             expected: None,
         };
-        let mut server = self.start(Kind::Reference).await;
+        let mut server = self.start(Kind::Reference, histories.len()).await;
         let plays: Vec<_> = histories.iter().zip(&prefixes).map(play).collect();
-        let reference = server.play_restarted(&plays).await;
+        let reference = server.play_together(&plays).await;
         let reference: Vec<_> = reference
             .into_iter()
             .map(|seen| seen.expect("the reference takes connections"))
             .collect();
         drop(server);
-        let mut server = self.start(self.other).await;
+        let mut server = self.start(self.other, histories.len()).await;
         let expected = reference.iter().map(|seen| Some(seen.as_slice()));
         let plays: Vec<_> = plays
             .into_iter()
             .zip(expected)
             .map(|(play, expected)| Play { expected, ..play })
             .collect();
-        let other = server.play_restarted(&plays).await;
+        let other = server.play_together(&plays).await;
         let pairs = histories.iter().zip(&reference).zip(other);
         pairs
             .map(|((history, reference), other)| self.judge(history, reference, other))
@@ -217,7 +221,7 @@ impl<'a> Comparison<'a> {
                 let compared = histories.iter().map(|history| self.compare(history, ports));
                 join_all(compared).await
             }
-            None => self.compare_restarted(histories).await,
+            None => self.compare_together(histories).await,
         }
     }
 

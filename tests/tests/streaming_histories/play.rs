@@ -11,11 +11,12 @@ use broker_proto::streaming::MsgProto;
 use prost::Message as _;
 
 use crate::{
+    answers::Asked,
     connection::{Connection, Delivery},
     history::{Channel, History, STRANGE_CHANNELS, Step},
-    known::{Identity, Known},
+    known::{Identity, Judged, Known, SHORT_SECS},
     profiles::{HEARTBEAT, MAX_AGE},
-    requests::{Asked, REPLIES_SID},
+    requests::REPLIES_SID,
     transcript::Seen,
 };
 
@@ -71,7 +72,7 @@ pub(crate) struct Player<'a> {
 }
 
 impl<'a> Player<'a> {
-    /// Connects. With `expected`, every step goes on until as much has come as there.
+    /// Connects and gives these channels a message each. With `expected`, every step goes on until as much has come as there.
     ///
     /// # Errors
     /// When the server does not take clients.
@@ -79,6 +80,7 @@ impl<'a> Player<'a> {
         port: u16,
         history: &'a History,
         prefix: String,
+        channels: &[usize],
         expected: Option<&'a [Seen]>,
     ) -> anyhow::Result<Self> {
         let mut player = Self {
@@ -100,7 +102,12 @@ impl<'a> Player<'a> {
         player.listen();
         player.introduce_barrier();
         player.answers().await?;
-        player.fill_barrier();
+        let barrier = player.barrier_channel();
+        player.fill(&barrier);
+        for channel in channels {
+            let channel = player.channel(Channel::Usual(*channel));
+            player.fill(&channel);
+        }
         player.answers().await?;
         // What the barrier has asked for belongs to no step.
         player.seen = Vec::new();
@@ -174,6 +181,16 @@ impl<'a> Player<'a> {
         }
         self.answers().await?;
         self.settle(matches!(step, Step::Subscribe(_))).await
+    }
+
+    /// Closes every client, so that the server has nothing left to do for them.
+    ///
+    /// # Errors
+    /// When the connection breaks.
+    pub(crate) async fn finish(mut self) -> anyhow::Result<Vec<Seen>> {
+        self.ask_all_to_close();
+        self.answers().await?;
+        Ok(self.seen)
     }
 
     /// Waits until everything that this step caused is done.
@@ -290,7 +307,7 @@ impl<'a> Player<'a> {
                 }
                 (holding.short, holding.loose)
             }
-            None => (false, false),
+            None => (subscription.ack_wait_secs < SHORT_SECS, false),
         };
         let name = match identity {
             Identity::Group { name, .. } if loose => {
@@ -298,7 +315,8 @@ impl<'a> Player<'a> {
             }
             _ => name,
         };
-        let judged = !short || self.known.judged.contains(identity);
+        let judged = self.known.judged.get(identity);
+        let judged = !short || judged.is_some_and(|judged| judged.has(message.sequence));
         if message.redelivered && (short || loose) {
             if judged {
                 let heard = seen.heard.entry(name).or_default();
@@ -342,7 +360,7 @@ impl<'a> Player<'a> {
     /// Waits until everything that is not acknowledged came again.
     async fn outwait(&mut self) -> anyhow::Result<()> {
         let short = self.known.holdings.iter().filter(|(_, one)| one.short);
-        let short = short.map(|(identity, _)| identity.clone());
+        let short = short.map(|(identity, _)| (identity.clone(), Judged::All));
         self.known.judged = short.collect();
         let (due, ack_wait_secs) = self.known.overdue();
         if due.is_empty() {
@@ -379,6 +397,7 @@ impl<'a> Player<'a> {
             return Ok(());
         }
         self.silence(client, true);
+        self.known.loosen(client);
         // Two heartbeats in vain, and a machine that is busy.
         let deadline = Instant::now() + HEARTBEAT * 4 + PATIENCE;
         loop {

@@ -2,17 +2,22 @@
 
 use std::time::Duration;
 
+use crate::history::FEW;
+
 /// How long the channel `age` keeps a message.
-pub(crate) const MAX_AGE: Duration = Duration::from_secs(4);
+pub(crate) const MAX_AGE: Duration = Duration::from_secs(6);
 
 /// Heartbeats come so often where clients are to be missed.
 pub(crate) const HEARTBEAT: Duration = Duration::from_secs(1);
 
+/// Channels that a history of a crowded server has before it begins. It gets no other, because the server is full then.
+const CROWDED: &[usize] = &[0, FEW];
+
 /// What all servers of the histories are told. The first token of a channel is its history's.
-pub(crate) const CONFIG: &str = r#"
+const CONFIG: &str = r#"
 streaming {
   store_limits {
-    max_channels: 0
+    max_channels: MAX_CHANNELS
     max_subs: 0
     max_msgs: 0
     max_bytes: 0
@@ -20,7 +25,7 @@ streaming {
       "*.few" { max_msgs: 3 }
       "*.bytes" { max_bytes: 160 }
       "*.subs" { max_subs: 2 }
-      "*.age" { max_age: "4s" }
+      "*.age" { max_age: "6s" }
     }
   }
 }
@@ -33,6 +38,8 @@ pub(crate) struct Profile {
     pub(crate) flags: &'static [&'static str],
     /// Keeps messages in files, so that the server can be restarted.
     pub(crate) files: bool,
+    /// As many channels as there are when the histories begin.
+    pub(crate) crowded: bool,
     /// Clients that answer nothing are dropped soon.
     pub(crate) drops: bool,
     /// Clients that answer nothing are noticed soon, and never dropped.
@@ -43,44 +50,81 @@ pub(crate) struct Profile {
     pub(crate) share: u64,
 }
 
+impl Profile {
+    /// Channels that every history of it finds.
+    pub(crate) fn channels(&self) -> &'static [usize] {
+        if self.crowded { CROWDED } else { &[] }
+    }
+
+    /// The configuration for so many histories.
+    pub(crate) fn config(&self, histories: usize) -> String {
+        // Each has one more for its barrier.
+        let channels = if self.crowded {
+            histories * (CROWDED.len() + 1)
+        } else {
+            0
+        };
+        CONFIG.replace("MAX_CHANNELS", &channels.to_string())
+    }
+
+    /// Histories are played in groups to servers of their own.
+    pub(crate) fn groups(&self) -> bool {
+        self.files || self.crowded
+    }
+}
+
 /// The heartbeats of `drops`: after two seconds without an answer.
 const DROPS: &[&str] = &["-hbi", "1s", "-hbt", "1s", "-hbf", "1"];
 /// The heartbeats of `misses`.
 const MISSES: &[&str] = &["-hbi", "1s", "-hbt", "1s", "-hbf", "100000"];
 
 /// All of them.
-pub(crate) const PROFILES: [Profile; 5] = [
+pub(crate) const PROFILES: [Profile; 6] = [
     Profile {
         name: "plain",
         flags: &[],
         files: false,
+        crowded: false,
         drops: false,
         misses: false,
         at_a_time: 48,
-        share: 60,
+        share: 55,
     },
     Profile {
         name: "replacing",
         flags: &["-replace_durable"],
         files: false,
+        crowded: false,
         drops: false,
         misses: false,
-        at_a_time: 32,
-        share: 10,
+        at_a_time: 48,
+        share: 15,
     },
     Profile {
         name: "restarted",
         flags: &[],
         files: true,
+        crowded: false,
         drops: false,
         misses: false,
         at_a_time: 40,
         share: 10,
     },
     Profile {
+        name: "crowded",
+        flags: &[],
+        files: false,
+        crowded: true,
+        drops: false,
+        misses: false,
+        at_a_time: 40,
+        share: 5,
+    },
+    Profile {
         name: "dropping",
         flags: DROPS,
         files: false,
+        crowded: false,
         drops: true,
         misses: false,
         at_a_time: 64,
@@ -90,9 +134,10 @@ pub(crate) const PROFILES: [Profile; 5] = [
         name: "missing",
         flags: MISSES,
         files: false,
+        crowded: false,
         drops: false,
         misses: true,
         at_a_time: 64,
-        share: 10,
+        share: 5,
     },
 ];

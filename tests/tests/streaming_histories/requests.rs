@@ -1,17 +1,17 @@
-//! The steps of a history as bytes for a server, and what its answers mean for what is known.
+//! The steps of a history as bytes for a server.
 
 use std::time::SystemTime;
 
 use broker_proto::streaming::{
-    Ack, CloseRequest, CloseResponse, ConnectRequest, ConnectResponse, Ping, PingResponse, PubAck,
-    PubMsg, StartPosition, SubscriptionRequest, SubscriptionResponse, UnsubscribeRequest,
+    Ack, CloseRequest, ConnectRequest, Ping, PubMsg, StartPosition, SubscriptionRequest,
+    UnsubscribeRequest,
 };
 use bytes::Bytes;
-use prost::Message;
+use prost::Message as _;
 use tests::streaming_server::CLUSTER_ID;
 
 use crate::{
-    connection::Delivery,
+    answers::{Asked, Kind},
     history::{
         AckFault, Acknowledge, By, Connect, End, Fault, Op, Send, Start, Subscribe, Way, Which,
     },
@@ -21,7 +21,6 @@ use crate::{
 
 /// The subscription that answers come to.
 pub(crate) const REPLIES_SID: u64 = 1;
-const BARRIER_SID: u64 = 2;
 const HEARTBEAT_SIDS: u64 = 1_000;
 const DELIVERY_SIDS: u64 = 1_000_000;
 
@@ -29,42 +28,6 @@ const DELIVERY_SIDS: u64 = 1_000_000;
 const GARBAGE: &[u8] = b"\xff\xff\xff";
 /// Client IDs that are not allowed.
 const BAD_NAMES: [&str; 8] = ["", "a.b", "a b", "a\n", "\u{e9}", "a*", "a/b", "a>"];
-
-/// A request that was sent, and what a good answer to it means.
-#[derive(Debug)]
-pub(crate) struct Asked {
-    label: String,
-    kind: Kind,
-    /// The step it belongs to; none for what the player asks for itself.
-    place: Option<usize>,
-    succeeded: Option<bool>,
-}
-
-#[derive(Debug)]
-enum Kind {
-    Connect {
-        client: usize,
-        attempt: usize,
-        conn_id: String,
-    },
-    Publish,
-    Subscribe {
-        number: usize,
-        subscription: Option<Box<Subscription>>,
-    },
-    End {
-        number: usize,
-        keep: bool,
-    },
-    Close {
-        client: usize,
-    },
-    Ping,
-    /// A subscription of the barrier.
-    Barrier,
-    /// Whether a client is registered.
-    Probe,
-}
 
 impl Player<'_> {
     pub(crate) fn heartbeat_inbox(&self, attempt: usize) -> String {
@@ -75,11 +38,18 @@ impl Player<'_> {
         format!("{}.i.{number}", self.prefix)
     }
 
-    fn client_id(&self, client: usize) -> String {
+    pub(crate) fn client_id(&self, client: usize) -> String {
         format!("{}-{client}", self.prefix)
     }
 
-    fn ask(&mut self, subject: &str, body: &[u8], label: String, kind: Kind, fault: Option<Fault>) {
+    pub(crate) fn ask(
+        &mut self,
+        subject: &str,
+        body: &[u8],
+        label: String,
+        kind: Kind,
+        fault: Option<Fault>,
+    ) {
         let number = self.next_request;
         self.next_request += 1;
         let own = matches!(kind, Kind::Barrier | Kind::Probe);
@@ -424,285 +394,4 @@ impl Player<'_> {
             fault,
         );
     }
-}
-
-/// What the player asks for itself.
-impl Player<'_> {
-    fn barrier_id(&self) -> String {
-        format!("{}-barrier", self.prefix)
-    }
-
-    fn barrier_channel(&self) -> String {
-        format!("{}.barrier", self.prefix)
-    }
-
-    pub(crate) fn barrier_inbox(&self) -> String {
-        format!("{}.barrier.i", self.prefix)
-    }
-
-    /// Registers the barrier's client.
-    pub(crate) fn introduce_barrier(&mut self) {
-        let attempt = self.attempts.len();
-        let heartbeats = self.heartbeat_inbox(attempt);
-        let deliveries = self.barrier_inbox();
-        self.attempts.push(Attempt {
-            sid: BARRIER_SID + 1,
-            answers: true,
-            answered: 0,
-            unanswered: 0,
-        });
-        for (subject, sid, inbox) in [
-            (&heartbeats, BARRIER_SID + 1, Inbox::Heartbeats(attempt)),
-            (&deliveries, BARRIER_SID, Inbox::Barrier),
-        ] {
-            self.connection.subscribe(subject, sid);
-            self.inboxes.insert(sid, inbox);
-        }
-        let request = ConnectRequest {
-            client_id: self.barrier_id(),
-            heartbeat_inbox: heartbeats,
-            ..ConnectRequest::default()
-        };
-        let subject = format!("_STAN.discover.{CLUSTER_ID}");
-        self.ask(
-            &subject,
-            &request.encode_to_vec(),
-            "barrier".to_owned(),
-            Kind::Barrier,
-            None,
-        );
-    }
-
-    /// Gives the barrier's channel its one message.
-    pub(crate) fn fill_barrier(&mut self) {
-        let message = PubMsg {
-            client_id: self.barrier_id(),
-            guid: "barrier".to_owned(),
-            subject: self.barrier_channel(),
-            ..PubMsg::default()
-        };
-        let subject = format!("_STAN.pub.{CLUSTER_ID}.any");
-        self.ask(
-            &subject,
-            &message.encode_to_vec(),
-            "barrier".to_owned(),
-            Kind::Barrier,
-            None,
-        );
-    }
-
-    /// Its answer waits for everything that was sent before, acknowledgements included.
-    pub(crate) fn ask_behind_everything(&mut self) {
-        let request = UnsubscribeRequest {
-            client_id: self.barrier_id(),
-            subject: format!("{}.none", self.prefix),
-            ..UnsubscribeRequest::default()
-        };
-        let subject = format!("_STAN.unsub.{CLUSTER_ID}");
-        self.ask(
-            &subject,
-            &request.encode_to_vec(),
-            "barrier".to_owned(),
-            Kind::Barrier,
-            None,
-        );
-    }
-
-    pub(crate) fn subscribe_barrier(&mut self) {
-        let request = SubscriptionRequest {
-            client_id: self.barrier_id(),
-            subject: self.barrier_channel(),
-            inbox: self.barrier_inbox(),
-            max_in_flight: 10,
-            ack_wait_in_secs: 120,
-            start_position: StartPosition::First.into(),
-            ..SubscriptionRequest::default()
-        };
-        let subject = format!("_STAN.sub.{CLUSTER_ID}");
-        self.ask(
-            &subject,
-            &request.encode_to_vec(),
-            "barrier".to_owned(),
-            Kind::Barrier,
-            None,
-        );
-    }
-
-    pub(crate) fn end_barrier(&mut self) {
-        let request = UnsubscribeRequest {
-            client_id: self.barrier_id(),
-            subject: self.barrier_channel(),
-            inbox: self.barrier_inbox(),
-            ..UnsubscribeRequest::default()
-        };
-        let subject = format!("_STAN.unsub.{CLUSTER_ID}");
-        self.ask(
-            &subject,
-            &request.encode_to_vec(),
-            "barrier".to_owned(),
-            Kind::Barrier,
-            None,
-        );
-    }
-
-    /// A subscription request that fails in one way for a registered client and in another for others.
-    pub(crate) fn ask_whether_known(&mut self, client: usize) -> u64 {
-        let request = SubscriptionRequest {
-            client_id: self.client_id(client),
-            subject: self.barrier_channel(),
-            q_group: "group".to_owned(),
-            durable_name: "with:colon".to_owned(),
-            max_in_flight: 1,
-            ack_wait_in_secs: 1,
-            ..SubscriptionRequest::default()
-        };
-        let subject = format!("_STAN.sub.{CLUSTER_ID}");
-        let number = self.next_request;
-        self.ask(
-            &subject,
-            &request.encode_to_vec(),
-            "probe".to_owned(),
-            Kind::Probe,
-            None,
-        );
-        number
-    }
-
-    /// What that has shown.
-    pub(crate) fn take_known(&mut self, number: u64) -> bool {
-        self.asked
-            .remove(&number)
-            .is_some_and(|asked| asked.succeeded == Some(true))
-    }
-}
-
-/// Answers.
-impl Player<'_> {
-    pub(crate) fn take_reply(&mut self, delivery: &Delivery) {
-        let number = delivery.number;
-        let text = if delivery.no_responders {
-            "nobody listens".to_owned()
-        } else {
-            self.read(number, &delivery.body)
-        };
-        if !self.awaited.remove(&number) {
-            self.answered(number, format!("{text}, though no answer was due"));
-            return;
-        }
-        self.answered(number, text);
-    }
-
-    pub(crate) fn answered(&mut self, number: u64, text: String) {
-        let Some(asked) = self.asked.get(&number) else {
-            return;
-        };
-        let line = format!("{}: {}", asked.label, text.replace(&self.prefix, "@"));
-        if let Some(seen) = asked.place.and_then(|place| self.seen.get_mut(place)) {
-            let answer = seen.answers.entry(number).or_default();
-            if !answer.is_empty() {
-                answer.push_str("; ");
-            }
-            answer.push_str(&line);
-        }
-    }
-
-    /// What an answer says; a success has its consequences.
-    fn read(&mut self, number: u64, body: &Bytes) -> String {
-        let Some(asked) = self.asked.get_mut(&number) else {
-            return "an answer to nothing".to_owned();
-        };
-        let body = body.clone();
-        let mut ack_inbox = None;
-        let outcome = match asked.kind {
-            Kind::Connect { .. } => ConnectResponse::decode(body)
-                .map(|answer| (answer.error.clone(), connect_text(&answer))),
-            Kind::Publish => PubAck::decode(body)
-                .map(|answer| (answer.error, format!(" guid {:?}", answer.guid))),
-            Kind::Subscribe { .. } | Kind::End { .. } => {
-                SubscriptionResponse::decode(body).map(|answer| {
-                    let given = if answer.ack_inbox.is_empty() {
-                        ""
-                    } else {
-                        " with an ack inbox"
-                    };
-                    ack_inbox = Some(answer.ack_inbox);
-                    (answer.error, given.to_owned())
-                })
-            }
-            Kind::Close { .. } => {
-                CloseResponse::decode(body).map(|answer| (answer.error, String::new()))
-            }
-            Kind::Ping => PingResponse::decode(body).map(|answer| (answer.error, String::new())),
-            Kind::Probe => SubscriptionResponse::decode(body).map(|answer| {
-                asked.succeeded = Some(!answer.error.contains("unknown"));
-                (answer.error, String::new())
-            }),
-            Kind::Barrier => return String::new(),
-        };
-        match outcome {
-            Err(_) => "not decodable".to_owned(),
-            Ok((error, rest)) if error.is_empty() => {
-                self.succeeded(number, ack_inbox);
-                format!("ok{rest}")
-            }
-            Ok((error, rest)) => format!("{error:?}{rest}"),
-        }
-    }
-
-    fn succeeded(&mut self, number: u64, ack_inbox: Option<String>) {
-        let Some(asked) = self.asked.get_mut(&number) else {
-            return;
-        };
-        match &mut asked.kind {
-            Kind::Connect {
-                client,
-                attempt,
-                conn_id,
-            } => {
-                let (client, attempt) = (*client, *attempt);
-                let conn_id = Some(std::mem::take(conn_id)).filter(|id| !id.is_empty());
-                if self.registered(client).is_some() {
-                    self.known.close(client);
-                }
-                let known = self.known.clients.entry(client).or_default();
-                known.former = std::mem::replace(&mut known.conn_id, conn_id);
-                known.registered = Some(attempt);
-            }
-            Kind::Subscribe {
-                number,
-                subscription,
-            } => {
-                let number = *number;
-                if let Some(mut subscription) = subscription.take() {
-                    subscription.ack_inbox = ack_inbox;
-                    self.known.join(number, *subscription);
-                }
-            }
-            Kind::End { number, keep } => {
-                let (number, keep) = (*number, *keep);
-                self.known.leave(number, keep);
-            }
-            Kind::Close { client } => {
-                let client = *client;
-                self.known.close(client);
-            }
-            Kind::Publish | Kind::Ping | Kind::Barrier | Kind::Probe => {}
-        }
-    }
-}
-
-fn connect_text(answer: &ConnectResponse) -> String {
-    format!(
-        " {:?} {:?} {:?} {:?} {:?} {:?} {} {} {} {:?}",
-        answer.pub_prefix,
-        answer.sub_requests,
-        answer.unsub_requests,
-        answer.close_requests,
-        answer.sub_close_requests,
-        answer.ping_requests,
-        answer.ping_interval,
-        answer.ping_max_out,
-        answer.protocol,
-        answer.public_key
-    )
 }

@@ -6,12 +6,7 @@ use anyhow::Context as _;
 use futures_util::future::join_all;
 use tests::streaming_server::{Store, StreamingServer};
 
-use crate::{
-    history::History,
-    play::Player,
-    profiles::{CONFIG, Profile},
-    transcript::Seen,
-};
+use crate::{history::History, play::Player, profiles::Profile, transcript::Seen};
 
 /// Who is played to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,6 +19,7 @@ pub(crate) enum Kind {
 
 /// What is played in one go, and what the reference has said to it.
 pub(crate) struct Play<'a> {
+    pub(crate) profile: &'a Profile,
     pub(crate) history: &'a History,
     pub(crate) prefix: String,
     pub(crate) expected: Option<&'a [Seen]>,
@@ -36,7 +32,8 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Starts one with everything it keeps in a folder of its own below `dir`.
+    /// Starts one with everything it keeps in a folder of its own below `dir`, for so many histories if that
+    /// makes a difference.
     ///
     /// # Errors
     /// When it does not start.
@@ -45,11 +42,12 @@ impl Server {
         dir: &Path,
         name: &str,
         profile: &Profile,
+        histories: usize,
     ) -> anyhow::Result<Self> {
         let dir: PathBuf = dir.join(name);
         std::fs::create_dir(&dir).context("making the server's folder")?;
         let config = dir.join("streaming.conf");
-        std::fs::write(&config, CONFIG).context("writing the configuration")?;
+        std::fs::write(&config, profile.config(histories)).context("writing the configuration")?;
         let store = if profile.files {
             Store::Files
         } else {
@@ -71,20 +69,21 @@ impl Server {
         self.server.port()
     }
 
-    /// Plays histories side by side. They all wait for each other before a restart.
-    pub(crate) async fn play_restarted(
+    /// Plays histories side by side. They all wait for each other when they begin and before a restart.
+    pub(crate) async fn play_together(
         &mut self,
         plays: &[Play<'_>],
     ) -> Vec<anyhow::Result<Vec<Seen>>> {
-        let mut players = begin(self.port(), plays).await;
+        let port = self.port();
+        let mut players = join_all(plays.iter().map(|play| begin_one(port, play))).await;
         let segments = plays.iter().map(|play| play.history.segments().len());
         for number in 0..segments.max().unwrap_or(0) {
             if number > 0 {
                 if let Err(error) = self.restart().await {
-                    return vec![Err(error)];
+                    let failed = plays.iter().map(|_| Err(anyhow::anyhow!("{error:#}")));
+                    return failed.collect();
                 }
             }
-            let port = self.port();
             let played = players.iter_mut().map(async |player| {
                 let Ok(one) = player else { return };
                 if let Err(error) = segment(one, number, port).await {
@@ -111,11 +110,9 @@ impl Server {
     }
 }
 
-async fn begin<'a>(port: u16, plays: &'a [Play<'a>]) -> Vec<anyhow::Result<Player<'a>>> {
-    let players = plays
-        .iter()
-        .map(|play| Player::begin(port, play.history, play.prefix.clone(), play.expected));
-    join_all(players).await
+async fn begin_one<'a>(port: u16, play: &Play<'a>) -> anyhow::Result<Player<'a>> {
+    let (prefix, channels) = (play.prefix.clone(), play.profile.channels());
+    Player::begin(port, play.history, prefix, channels, play.expected).await
 }
 
 /// A history may have fewer restarts than others; its connection is not used any more then.
@@ -134,12 +131,8 @@ async fn segment(player: &mut Player<'_>, number: usize, port: u16) -> anyhow::R
 /// # Errors
 /// When the connection breaks.
 pub(crate) async fn play(port: u16, play: Play<'_>) -> anyhow::Result<Vec<Seen>> {
-    let Play {
-        history,
-        prefix,
-        expected,
-    } = play;
-    let mut player = Player::begin(port, history, prefix, expected).await?;
-    player.play(0..history.steps.len()).await?;
-    Ok(player.seen)
+    let steps = play.history.steps.len();
+    let mut player = begin_one(port, &play).await?;
+    player.play(0..steps).await?;
+    player.finish().await
 }
