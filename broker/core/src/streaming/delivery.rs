@@ -220,6 +220,14 @@ impl Engine {
         }
     }
 
+    /// Hands the positions of all members over. Where a member begins or ends, its record says how far the group
+    /// is, so in the same batch the others must say what is pending.
+    pub(super) fn save_members(&mut self, group: GroupKey) {
+        for member in self.groups[group].members.clone() {
+            self.save_position(member);
+        }
+    }
+
     /// Hands the position of one subscription over, if it changed.
     pub(super) fn save_position(&mut self, key: SubKey) {
         let Some(sub) = self.subs.get_mut(key) else {

@@ -151,10 +151,7 @@ impl Engine {
             let heir_sub = &mut self.subs[heir];
             heir_sub.last_sent = heir_sub.last_sent.max(last_sent);
             self.mark_dirty(heir);
-            // In one batch: what a crash finds must be pending either there or here.
-            for member in self.groups[group_key].members.clone() {
-                self.save_position(member);
-            }
+            self.save_members(group_key);
             self.delete_subscription(key);
             // It may have been the one who kept new messages back.
             self.wake(Reader::Group(group_key));

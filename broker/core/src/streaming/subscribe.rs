@@ -199,6 +199,7 @@ impl Engine {
             return Ok(Placed::Resumed(shadow));
         }
         self.check_subs_limit(channel)?;
+        self.save_members(group_key);
         Ok(Placed::New(self.new_subscription(
             channel,
             client,

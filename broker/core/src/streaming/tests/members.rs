@@ -271,3 +271,24 @@ fn what_a_leaving_member_had_survives_a_crash_right_behind_it() {
     let seen: std::collections::BTreeSet<i64> = world.sequences(&heir).into_iter().collect();
     assert!(seen.into_iter().eq([-4, -3, -2, -1]));
 }
+
+#[test]
+fn what_a_member_has_survives_a_crash_right_behind_another_that_joins() {
+    let mut world = world_of(&["a", "b"]);
+    let first = join(&mut world, "a", "d", |_| {});
+    world.publish_many("a", "foo", 4);
+    assert_eq!(world.sequences(&first), [1, 2, 3, 4]);
+    join(&mut world, "b", "d", |_| {});
+    world.crash();
+    world.advance_secs(60);
+    let mut seen = world.sequences(&first);
+    seen.extend(
+        world
+            .take_as::<broker_proto::streaming::MsgProto>("in.b.foo")
+            .into_iter()
+            .map(|message| -(message.sequence as i64)),
+    );
+    seen.sort_unstable();
+    seen.dedup();
+    assert_eq!(seen, [-4, -3, -2, -1]);
+}
