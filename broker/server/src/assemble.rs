@@ -217,6 +217,7 @@ pub(crate) fn engine_config(settings: &StreamingSettings) -> EngineConfig {
         limits: limits.general.for_channel(),
         overrides: limits.channels.iter().map(limits_override).collect(),
         replace_durable: settings.replace_durable,
+        partition: None,
     }
 }
 

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     durable::{Change, ChannelId, FlushOutcome, Row, Sequence, Trim},
-    effect::{Effect, Payload},
+    effect::{Effect, HandlerId, Payload},
 };
 
 /// What a message kept at hand costs beyond its bytes.
@@ -176,22 +176,44 @@ impl Engine {
     }
 
     /// Another process owns the store: no answer, no delivery, and nobody listens here any more.
-    fn depose(&mut self) {
+    pub(super) fn depose(&mut self) {
         self.phase = Phase::Deposed;
         self.effects.clear();
         self.timers.clear();
         self.ready.clear();
         self.finished.clear();
+        for handler in self.handlers() {
+            self.effects.push_back(Effect::Unsubscribe { handler });
+        }
+    }
+
+    /// All that listen.
+    fn handlers(&self) -> Vec<HandlerId> {
+        let listed = match &self.partition {
+            None => 0,
+            Some(partition) if partition.is_asking() => {
+                return [Handler::Partition, Handler::Answer]
+                    .map(Handler::id)
+                    .into();
+            }
+            Some(partition) => partition.channels.len(),
+        };
+        let left_out = match listed {
+            0 => Handler::Partition,
+            _ => Handler::Publish,
+        };
         let inboxes = self.subs.iter().filter(|(_, sub)| sub.is_online());
         let inboxes = inboxes.map(|(key, sub)| Handler::Ack {
             sub: key,
             generation: sub.generation,
         });
-        for handler in Handler::fixed().chain(inboxes) {
-            self.effects.push_back(Effect::Unsubscribe {
-                handler: handler.id(),
-            });
-        }
+        let fixed = Handler::fixed().filter(|handler| *handler != left_out);
+        let listed = (0..listed).map(Handler::listed);
+        fixed
+            .chain(inboxes)
+            .map(Handler::id)
+            .chain(listed)
+            .collect()
     }
 
     /// Another writer's rows stand where this batch should go: they stay, ours follow them.

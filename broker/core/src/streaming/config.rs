@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::partition::PartitionConfig;
 use crate::durable::ChannelLimits;
 
 /// Settings of one engine; see [`Engine::reconfigure`](super::Engine::reconfigure) for what may change.
@@ -25,6 +26,9 @@ pub struct EngineConfig {
     pub overrides: Vec<LimitsOverride>,
     /// A second request for an online durable closes the first instead of being refused.
     pub replace_durable: bool,
+    /// Only channels with limits of their own are served, and other servers are told which; does not
+    /// change later.
+    pub partition: Option<PartitionConfig>,
 }
 
 /// Limits of the channels that match a pattern. Of each value: 0 inherits from the next wider
@@ -59,6 +63,7 @@ impl Default for EngineConfig {
             },
             overrides: Vec::new(),
             replace_durable: false,
+            partition: None,
         }
     }
 }
@@ -105,7 +110,7 @@ fn breadth(pattern: &str) -> Vec<u8> {
         .collect()
 }
 
-fn matches(pattern: &str, channel: &str) -> bool {
+pub(super) fn matches(pattern: &str, channel: &str) -> bool {
     let mut tokens = channel.split('.');
     for wanted in pattern.split('.') {
         match (wanted, tokens.next()) {

@@ -64,6 +64,7 @@ impl Engine {
         };
         let client = self.clients.register(info.clone());
         self.arm_heartbeat(client, now);
+        let (id, conn_id) = (info.id.clone(), info.conn_id.clone());
         let serial = self.clients.get(client).serial;
         let ticket = self.tickets.issue(
             1,
@@ -77,6 +78,7 @@ impl Engine {
         let draft = self.general_draft();
         draft.changes.push(Change::PutClient(info));
         draft.tickets.push(ticket);
+        self.registered(&id, &conn_id, now);
     }
 
     fn connect_response(&self, request: &ConnectRequest) -> ConnectResponse {

@@ -115,8 +115,10 @@ pub(super) enum Handler {
     Unsubscribe,
     SubClose,
     Close,
-    /// An answer to a heartbeat or a probe.
+    /// An answer to a heartbeat, a probe or a list of channels.
     Answer,
+    /// Another server's list of channels.
+    Partition,
     /// An ack inbox. The generation tells a resumed subscription from its former self and from
     /// another one that took its place.
     Ack {
@@ -126,7 +128,7 @@ pub(super) enum Handler {
 }
 
 /// Ack inboxes have a generation of at least 1, so the upper half of the number tells them apart.
-const FIXED: [Handler; 8] = [
+const FIXED: [Handler; 9] = [
     Handler::Connect,
     Handler::Ping,
     Handler::Publish,
@@ -135,6 +137,7 @@ const FIXED: [Handler; 8] = [
     Handler::SubClose,
     Handler::Close,
     Handler::Answer,
+    Handler::Partition,
 ];
 
 impl Handler {
@@ -153,12 +156,19 @@ impl Handler {
     pub(super) fn from_id(id: HandlerId) -> Option<Self> {
         let (generation, low) = ((id.0 >> 32) as u32, id.0 as u32);
         if generation == 0 {
-            return FIXED.get(low as usize).copied();
+            // Behind them the publish subjects of a list of channels.
+            let fixed = FIXED.get(low as usize).copied();
+            return Some(fixed.unwrap_or(Self::Publish));
         }
         Some(Self::Ack {
             sub: SubKey(low),
             generation,
         })
+    }
+
+    /// For the publish subject of one channel of a list.
+    pub(super) fn listed(index: usize) -> HandlerId {
+        HandlerId((FIXED.len() + index) as u64)
     }
 
     /// The handlers that exist as long as the engine.
@@ -180,6 +190,9 @@ mod tests {
         for handler in Handler::fixed().chain([ack]) {
             assert_eq!(Handler::from_id(handler.id()), Some(handler));
         }
-        assert_eq!(Handler::from_id(HandlerId(8)), None);
+        for index in [0, 1, 1_000_000] {
+            let listed = Handler::listed(index);
+            assert_eq!(Handler::from_id(listed), Some(Handler::Publish));
+        }
     }
 }

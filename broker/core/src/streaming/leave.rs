@@ -25,6 +25,8 @@ impl Engine {
     ) {
         let reply = Bytes::copy_from_slice(reply);
         match self.find_online(payload) {
+            // Another server's.
+            Err(Refusal::NotServed) => {}
             Ok(sub) => {
                 let channel = self.subs[sub].channel;
                 self.leave(sub, keeps_durable, now);
@@ -45,6 +47,9 @@ impl Engine {
     fn find_online(&self, payload: &[u8]) -> Result<SubKey, Refusal> {
         let request =
             UnsubscribeRequest::decode(payload).map_err(|_| Refusal::InvalidUnsubscribe)?;
+        if !self.serves(&request.subject) {
+            return Err(Refusal::NotServed);
+        }
         let key = self
             .channel_names
             .get(&request.subject)

@@ -29,6 +29,7 @@ mod loads;
 mod names;
 mod nuid;
 mod pages;
+mod partition;
 mod pending;
 mod publish;
 mod reconfigure;
@@ -62,6 +63,7 @@ use self::{
     loads::Purpose,
     nuid::NuidSource,
     pages::Pages,
+    partition::Partition,
     pending::Ticks,
     subjects::Subjects,
     subscription::{Group, Subscription},
@@ -76,6 +78,7 @@ use crate::{
 
 pub use self::{
     config::{EngineConfig, LimitsOverride},
+    partition::{Claim, PartitionConfig},
     recover::StartError,
     status::{ChannelStatus, ClientStatus, Counters, SubscriptionStatus},
 };
@@ -97,6 +100,7 @@ const MAX_NOTICES: usize = 100;
 #[derive(Debug)]
 pub struct Engine {
     config: EngineConfig,
+    partition: Option<Partition>,
     subjects: Subjects,
     phase: Phase,
     /// Origin of [`Ticks`], and the same moment on the wall clock.
@@ -167,7 +171,11 @@ impl Engine {
             Some(Handler::Unsubscribe) => self.unsubscribe(payload, reply, false, now),
             Some(Handler::SubClose) => self.unsubscribe(payload, reply, true, now),
             Some(Handler::Close) => self.close(payload, reply, now),
+            Some(Handler::Answer) if subject.ends_with(partition::ANSWERS.as_bytes()) => {
+                self.list_answered(payload);
+            }
             Some(Handler::Answer) => self.answered(subject, now),
+            Some(Handler::Partition) => self.foreign_list(payload, reply),
             None => {}
         }
     }
@@ -223,6 +231,8 @@ impl Engine {
                 TimerKey::Expiry(channel) => self.search_expired(channel, now),
                 TimerKey::RetryReads(channel) => self.wake_channel(channel),
                 TimerKey::Inactivity(channel) => self.rested(channel, now),
+                TimerKey::Claim => self.claim_due(now),
+                TimerKey::Registration => self.registration_due(now),
                 TimerKey::SavePositions => self.save_positions(),
             }
         }

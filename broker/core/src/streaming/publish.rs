@@ -23,19 +23,25 @@ impl Engine {
         };
         self.counters.publishes_received += 1;
         self.counters.publish_bytes_received += payload.len() as u64;
-        if let Err(refusal) = self.accept(&message, reply, now) {
-            self.refuse_publish(reply, message.guid, &refusal);
+        let sender = (message.client_id, message.conn_id);
+        match self.accept(&message, reply, now) {
+            Err(Refusal::UnknownSender)
+                if self.awaits_registration(sender, true, payload, reply) => {}
+            Err(refusal) => self.refuse_publish(reply, message.guid, &refusal),
+            Ok(()) => {}
         }
     }
 
     fn accept(&mut self, message: &PubMsgView<'_>, reply: &[u8], now: Now) -> Result<(), Refusal> {
         let name = channel_name(message.subject).ok_or(Refusal::InvalidPublish)?;
-        if message.guid.is_empty()
-            || !self
-                .clients
-                .is_valid_sender(message.client_id, message.conn_id)
-        {
+        if message.guid.is_empty() || !self.serves(name) {
             return Err(Refusal::InvalidPublish);
+        }
+        if !self
+            .clients
+            .is_valid_sender(message.client_id, message.conn_id)
+        {
+            return Err(Refusal::UnknownSender);
         }
         let key = self.find_or_create_channel(name)?;
         let lane = self.lane_of(key);
@@ -44,7 +50,7 @@ impl Engine {
         Ok(())
     }
 
-    fn refuse_publish(&mut self, reply: &[u8], guid: &[u8], refusal: &Refusal) {
+    pub(super) fn refuse_publish(&mut self, reply: &[u8], guid: &[u8], refusal: &Refusal) {
         if reply.is_empty() {
             return;
         }

@@ -14,6 +14,7 @@ use super::{
     names::is_publishable,
     nuid::NuidSource,
     pages::Pages,
+    partition::Partition,
     pending::Entry,
     status::Counters,
     subjects::{Subjects, first_server_info, sub_close},
@@ -40,6 +41,11 @@ pub enum StartError {
     /// White space, or nothing: no subject can be made of it.
     #[error("cluster ID \"{0}\" cannot be part of a subject")]
     InvalidClusterId(String),
+    /// Partitioned, without a list.
+    #[error("stan: no configured channel")]
+    NoChannel,
+    #[error("message payload too small to send channels list")]
+    ChannelTooLong,
 }
 
 impl Engine {
@@ -63,7 +69,12 @@ impl Engine {
         let subjects = Subjects::new(info, names.next_inbox());
         let mut draft_serials = 0;
         let lanes = (0..lanes).map(|_| Lane::new(&mut draft_serials)).collect();
+        let channels = config.overrides.iter();
+        let channels = channels.map(|limits| limits.pattern.clone()).collect();
+        let partition = config.partition.as_ref();
+        let partition = partition.map(|partition| Partition::new(partition, channels));
         let mut engine = Self {
+            partition: partition.transpose()?,
             config,
             subjects,
             phase: Phase::Running,
@@ -115,7 +126,13 @@ impl Engine {
         for channel in recovered.channels {
             engine.recover_channel(channel);
         }
-        engine.go_on_line(now);
+        match engine.partition {
+            None => engine.go_on_line(now),
+            Some(_) => {
+                engine.begin_claim();
+                engine.settle();
+            }
+        }
         Ok(engine)
     }
 
@@ -288,8 +305,32 @@ impl Engine {
         self.subs[key].group = Some(group_key);
     }
 
+    /// On all subjects that do not belong to a subscription.
+    fn listen(&mut self) {
+        for handler in Handler::fixed() {
+            match (handler, &self.partition) {
+                (Handler::Partition, None) | (Handler::Partition | Handler::Answer, Some(_)) => {}
+                (Handler::Publish, Some(partition)) => {
+                    for (index, channel) in partition.channels.iter().enumerate() {
+                        self.effects.push_back(Effect::Subscribe {
+                            subject: format!("{}.{channel}", self.subjects.info.publish).into(),
+                            handler: Handler::listed(index),
+                        });
+                    }
+                }
+                _ => {
+                    if let Some(subject) = self.subjects.subject_of(handler) {
+                        let handler = handler.id();
+                        self.effects
+                            .push_back(Effect::Subscribe { subject, handler });
+                    }
+                }
+            }
+        }
+    }
+
     /// Everything is in memory: listen, and redeliver what was pending before anything new.
-    fn go_on_line(&mut self, now: Now) {
+    pub(super) fn go_on_line(&mut self, now: Now) {
         self.merge_shadows();
         let online: Vec<SubKey> = self
             .subs
@@ -309,14 +350,7 @@ impl Engine {
                 handler: handler.id(),
             });
         }
-        for handler in Handler::fixed() {
-            if let Some(subject) = self.subjects.subject_of(handler) {
-                self.effects.push_back(Effect::Subscribe {
-                    subject,
-                    handler: handler.id(),
-                });
-            }
-        }
+        self.listen();
         for client in self.clients.keys() {
             self.arm_heartbeat(client, now);
         }

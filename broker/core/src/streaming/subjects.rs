@@ -44,6 +44,11 @@ impl Subjects {
         }
     }
 
+    /// Where servers tell each other their channels.
+    pub(super) fn partition(&self) -> String {
+        format!("_STAN.part.{}", self.info.cluster_id)
+    }
+
     /// What each handler that lives as long as the engine listens on.
     pub(super) fn subject_of(&self, handler: Handler) -> Option<Bytes> {
         let subject = match handler {
@@ -55,6 +60,7 @@ impl Subjects {
             Handler::SubClose => self.info.sub_close.clone(),
             Handler::Close => self.info.close.clone(),
             Handler::Answer => format!("{}.*", self.answers),
+            Handler::Partition => self.partition(),
             Handler::Ack { .. } => return None,
         };
         Some(subject.into())

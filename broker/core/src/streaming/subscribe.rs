@@ -44,14 +44,20 @@ enum Placed {
 impl Engine {
     pub(super) fn subscribe(&mut self, payload: &[u8], reply: &[u8], now: Now) {
         let reply = Bytes::copy_from_slice(reply);
-        match self.admit(payload) {
-            Ok((key, request)) => self.place(key, SubscribeRequest { request, reply }, now),
+        match self.admit(payload, &reply) {
+            Ok(Some((key, request))) => self.place(key, SubscribeRequest { request, reply }, now),
+            Ok(None) => {}
             Err(refusal) => self.refuse_subscribe(&reply, &refusal),
         }
     }
 
-    /// All checks up to and including the creation of the channel.
-    fn admit(&mut self, payload: &[u8]) -> Result<(ChannelKey, SubscriptionRequest), Refusal> {
+    /// All checks up to and including the creation of the channel. `None`: another server's, or the client
+    /// is waited for.
+    fn admit(
+        &mut self,
+        payload: &[u8],
+        reply: &[u8],
+    ) -> Result<Option<(ChannelKey, SubscriptionRequest)>, Refusal> {
         let request =
             SubscriptionRequest::decode(payload).map_err(|_| Refusal::InvalidSubscription)?;
         if request.client_id.is_empty() {
@@ -67,8 +73,16 @@ impl Engine {
             return Err(Refusal::InvalidStartPosition);
         }
         let name = channel_name(request.subject.as_bytes()).ok_or(Refusal::InvalidSubject)?;
+        if !self.serves(name) {
+            return Ok(None);
+        }
         if self.clients.by_id(&request.client_id).is_none() {
-            return Err(Refusal::UnknownClient);
+            let sender = (request.client_id.as_bytes(), &b""[..]);
+            return match self.partition.is_some() {
+                true if self.awaits_registration(sender, false, payload, reply) => Ok(None),
+                true => Err(Refusal::InvalidSubscription),
+                false => Err(Refusal::UnknownClient),
+            };
         }
         let key = self.find_or_create_channel(name)?;
         self.comes_into_use(key);
@@ -76,7 +90,7 @@ impl Engine {
             self.may_rest(key);
             return Err(Refusal::InvalidDurableName);
         }
-        Ok((key, request))
+        Ok(Some((key, request)))
     }
 
     /// Requests for a channel are handled one after the other, in order.

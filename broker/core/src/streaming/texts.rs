@@ -12,6 +12,9 @@ pub(super) enum Refusal {
     ClientIdTaken,
     #[error("stan: invalid publish request")]
     InvalidPublish,
+    /// With that of an invalid request, as the reference has it.
+    #[error("stan: invalid publish request")]
+    UnknownSender,
     /// The server's limit; another channel may go.
     #[error("too many channels")]
     TooManyChannels,
@@ -43,6 +46,9 @@ pub(super) enum Refusal {
     /// The channel's limit.
     #[error("too many subscriptions per channel")]
     TooManySubscriptions,
+    /// Never sent: another server answers.
+    #[error("channel of another server")]
+    NotServed,
     #[error("stan: invalid unsubscribe request")]
     InvalidUnsubscribe,
     #[error("stan: unknown channel")]

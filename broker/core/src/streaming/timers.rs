@@ -24,6 +24,10 @@ pub(super) enum TimerKey {
     Inactivity(ChannelKey),
     /// Try again to deliver on a channel whose reads failed.
     RetryReads(ChannelKey),
+    /// Tell other servers the channels, or take them as ours.
+    Claim,
+    /// Refuse requests of clients that have not registered.
+    Registration,
     /// Write changed positions and pending sets.
     SavePositions,
 }

@@ -168,7 +168,7 @@ impl World {
                 let subject = String::from_utf8(subject.to_vec()).unwrap();
                 let body = [&payload.body[..], &payload.tail[..]].concat();
                 self.published.push((subject.clone(), body.into()));
-                if request.is_some() {
+                if !reply.is_empty() {
                     self.last_reply = String::from_utf8(reply.to_vec()).unwrap();
                 }
                 if self.alive.contains(&subject) {
@@ -256,6 +256,10 @@ impl World {
             effect => panic!("not a read: {effect:?}"),
         }
         self.run();
+    }
+
+    pub(super) fn is_listening_on(&self, subject: &str) -> bool {
+        self.handlers.values().any(|other| other == subject)
     }
 
     /// Whether any handler is left on the bus.

@@ -11,6 +11,7 @@ mod leave;
 mod limits;
 mod members;
 mod model_store;
+mod partition;
 mod publish;
 mod queue;
 mod redelivery;
