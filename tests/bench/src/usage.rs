@@ -185,10 +185,23 @@ impl Pinned {
     /// # Errors
     /// When the kernel refuses.
     pub(crate) fn to_one_core() -> anyhow::Result<Self> {
+        Self::to_core(0)
+    }
+
+    /// On another processor for every `number`, as long as there are so many.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub(crate) fn to_core(number: usize) -> anyhow::Result<Self> {
         let before = sched_getaffinity(None).context("asking for the processors")?;
-        let first = (0..CpuSet::MAX_CPU).find(|cpu| before.is_set(*cpu));
+        let mut allowed = (0..CpuSet::MAX_CPU).filter(|cpu| before.is_set(*cpu));
+        let count = allowed.clone().count().max(1);
         let mut one = CpuSet::new();
-        one.set(first.context("no processor to run on")?);
+        one.set(
+            allowed
+                .nth(number % count)
+                .context("no processor to run on")?,
+        );
         sched_setaffinity(None, &one).context("staying on one processor")?;
         Ok(Self { before })
     }

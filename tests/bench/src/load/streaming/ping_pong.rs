@@ -1,4 +1,6 @@
-//! What the machine itself needs for a message there and one back over loopback, each to a thread that sleeps.
+//! What the machine itself needs for a message there and one back over loopback, each to a thread that sleeps on another
+//! processor, as clients and servers find themselves on a quiet machine. On one processor it would be a tenth, and the
+//! scheduler does now this and now that.
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
@@ -8,6 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, anyhow, ensure};
 
 use crate::figures::percentile;
+use crate::usage::Pinned;
 
 /// About as much as a publication of 128 B, and as its acknowledgement.
 const THERE: usize = 300;
@@ -36,6 +39,7 @@ pub(crate) fn median_seconds(length: Duration) -> anyhow::Result<f64> {
 
 /// Answers until the other side has gone.
 fn echo(listener: &TcpListener) -> anyhow::Result<()> {
+    let _pinned = Pinned::to_core(1)?;
     let (mut socket, _) = listener.accept().context("accepting")?;
     socket.set_nodelay(true)?;
     let mut there = [0; THERE];
@@ -46,6 +50,7 @@ fn echo(listener: &TcpListener) -> anyhow::Result<()> {
 }
 
 fn trips(mut socket: TcpStream, length: Duration) -> anyhow::Result<Vec<f64>> {
+    let _pinned = Pinned::to_core(0)?;
     socket.set_nodelay(true)?;
     let (mut took, mut back) = (Vec::new(), [0; BACK]);
     let end = Instant::now() + length;
