@@ -169,6 +169,11 @@ pub(crate) fn reloaded_setting(change: &str) {
     nats!("Reloaded: {change}");
 }
 
+/// The same of a setting of the NATS server, where that is another one.
+pub(crate) fn reloaded_in_vain(change: &str) {
+    warn!(target: NATS, "{change} has no effect: the NATS server is external");
+}
+
 /// A reload has come to its end. None: there is no file.
 pub(crate) fn reloaded(sha256: Option<&str>) {
     match sha256 {
@@ -180,6 +185,13 @@ pub(crate) fn reloaded(sha256: Option<&str>) {
 /// A reload has changed nothing.
 pub(crate) fn reload_failed(reason: &dyn fmt::Display) {
     error!(target: NATS, "{RELOAD_FAILED} {reason}");
+}
+
+/// The channels of a server that shares its cluster id with others; nothing for one that does not.
+pub(crate) fn partition(channels: &str) {
+    if !channels.is_empty() {
+        streaming!("Partitioning enabled, channels: {channels}");
+    }
 }
 
 /// Something went wrong that the server lives on with.

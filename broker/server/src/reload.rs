@@ -61,14 +61,17 @@ impl Reloader {
             .context("log")?;
         self.files.update(&new.process_files, &self.listeners)?;
         self.engine
-            .send_replace(assemble::engine_config(&new.streaming));
+            .send_replace(assemble::engine_config(&new, &self.identity.streaming_id));
         began.watch(&self.tasks, &self.core_stop);
         self.monitor
             .reloaded(Facts::new(&new, self.identity.clone()));
         self.tls = tls;
         self.config = *new;
         for change in changes {
-            banner::reloaded_setting(&change.to_string());
+            match self.config.external.is_some() && change.part.is_of_nats() {
+                true => banner::reloaded_in_vain(&change.to_string()),
+                false => banner::reloaded_setting(&change.to_string()),
+            }
         }
         Ok(())
     }

@@ -38,6 +38,16 @@ pub(crate) enum Part {
     Shown,
 }
 
+impl Part {
+    /// Of the NATS server, of which nothing is to be seen where streaming stands on another one.
+    pub(crate) fn is_of_nats(self) -> bool {
+        match self {
+            Self::Auth | Self::Client | Self::Info | Self::Cluster | Self::Routes => true,
+            Self::Log | Self::Tls | Self::Streaming | Self::ProcessFiles | Self::Shown => false,
+        }
+    }
+}
+
 /// One setting that has changed. Displayed as `key = value`, or without a value where that is a secret
 /// or too long.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -75,7 +85,7 @@ pub(crate) fn compare(old: &Config, new: &Config) -> Result<Vec<Change>, String>
     );
     cluster(&mut changes, old.cluster.as_ref(), new.cluster.as_ref());
     let prefixes = [old, new].map(|config| config.metrics_prefix.as_str());
-    changes.shown(Part::Client, "metrics_prefix", prefixes);
+    changes.shown(Part::Shown, "metrics_prefix", prefixes);
     streaming(&mut changes, &old.streaming, &new.streaming);
     process_files(&mut changes, old, new);
     Ok(changes.0)

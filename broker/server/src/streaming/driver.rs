@@ -12,12 +12,12 @@ use broker_core::{
     Now,
     durable::FlushOutcome,
     effect::{Effect, HandlerId},
-    streaming::Engine,
+    streaming::{Claim, Engine},
 };
 use broker_proto::upstream::is_no_responders;
 use broker_store::Store;
 use tokio::{
-    sync::{Notify, oneshot},
+    sync::{Notify, oneshot, watch},
     task::spawn_local,
 };
 
@@ -47,6 +47,7 @@ pub(crate) struct Shared {
     engine: RefCell<Option<Engine>>,
     pub(super) store: Rc<dyn Store>,
     host: Host,
+    began: Instant,
     /// Who waits for an answer to the start-up check.
     probe: Cell<Option<oneshot::Sender<Answer>>>,
     /// Handlers in force on the bus, so that a deposed engine leaves nothing behind.
@@ -60,6 +61,8 @@ pub(crate) struct Shared {
     /// Flushes under way; the store may be closed when there is none.
     flushing: Cell<usize>,
     flush_ended: Notify,
+    /// Whether the engine may have its channels.
+    claim: watch::Sender<Claim>,
     flush_figures: Cell<FlushFigures>,
 }
 
@@ -77,6 +80,7 @@ impl Shared {
             engine: RefCell::new(None),
             store,
             host,
+            began: Instant::now(),
             probe: Cell::new(None),
             handlers: RefCell::default(),
             pass_now: Cell::new(None),
@@ -84,6 +88,7 @@ impl Shared {
             armed: Cell::new(None),
             flushing: Cell::new(0),
             flush_ended: Notify::new(),
+            claim: watch::Sender::new(Claim::Asking),
             flush_figures: Cell::default(),
         });
         spawn_local(run_timers(Rc::clone(&shared)));
@@ -92,6 +97,7 @@ impl Shared {
 
     /// Puts an engine in charge and performs its first effects.
     pub(super) fn install(self: &Rc<Self>, engine: Engine) {
+        self.claim.send_replace(Claim::Asking);
         *self.engine.borrow_mut() = Some(engine);
         self.pass();
     }
@@ -130,9 +136,29 @@ impl Shared {
         &self.host
     }
 
+    /// When the process began to bring the engine up.
+    pub(super) fn began(&self) -> Instant {
+        self.began
+    }
+
     /// The next message for [`probe::HANDLER`] goes there.
     pub(super) fn await_answer(&self, waiting: oneshot::Sender<Answer>) {
         self.probe.set(Some(waiting));
+    }
+
+    /// The engine's claim as it changes; see [`Engine::claim`].
+    pub(super) fn claim(&self) -> watch::Receiver<Claim> {
+        self.claim.subscribe()
+    }
+
+    fn tell_claim(&self, engine: &Engine) {
+        self.claim.send_if_modified(|told| {
+            let is_new = !engine.has_claim(told);
+            if is_new {
+                *told = engine.claim();
+            }
+            is_new
+        });
     }
 
     /// Waits until no flush is under way.
@@ -302,10 +328,18 @@ impl Internal for StreamingService {
         while let Some(effect) = engine.next_effect() {
             self.shared.perform(engine, effect, bus, now);
         }
+        self.shared.tell_claim(engine);
         let deadline = engine.next_deadline();
         if deadline != self.shared.armed.get() {
             self.shared.armed.set(deadline);
             self.shared.timer.notify_one();
+        }
+    }
+
+    fn servers_changed(&mut self) {
+        let now = self.shared.now_of_pass();
+        if let Some(engine) = self.shared.engine.borrow_mut().as_mut() {
+            engine.servers_joined(now);
         }
     }
 

@@ -27,6 +27,17 @@ impl Host {
         }
     }
 
+    /// Routes to other servers are dialled, which takes its time after a start.
+    pub(super) fn dials_routes(&self) -> bool {
+        match self {
+            Self::Embedded(worker) => worker.with(|worker| {
+                let cluster = worker.exchange.settings.config.cluster.as_ref();
+                cluster.is_some_and(|cluster| !cluster.settings.routes.is_empty())
+            }),
+            Self::External(_) => false,
+        }
+    }
+
     /// Waits until everybody who may send to us can reach what was subscribed to. Cancel-safe.
     pub(super) async fn settled(&self) {
         match self {

@@ -1,18 +1,25 @@
 //! Whether another streaming server answers for this cluster id, asked before serving
 //! (`ensureRunningStandAlone`): with a connect request whose client id is the cluster id.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use broker_core::effect::{HandlerId, Payload};
 use broker_proto::streaming::{CloseRequest, ConnectRequest, ConnectResponse};
 use bytes::Bytes;
 use prost::Message as _;
-use tokio::{sync::oneshot, time::timeout};
+use tokio::{
+    sync::oneshot,
+    time::{sleep, timeout},
+};
 
 use super::driver::Shared;
 
 /// How long another server may take to answer, as with the reference.
 const PATIENCE: Duration = Duration::from_millis(250);
+
+/// How long after the start of the process routes may take to stand and to tell us what is wanted there.
+const JOINING: Duration = Duration::from_millis(500);
+const JOINING_POLL: Duration = Duration::from_millis(10);
 
 /// Not a number of the engine's handlers.
 pub(super) const HANDLER: HandlerId = HandlerId(u32::MAX as u64);
@@ -47,23 +54,19 @@ pub(super) async fn ask(
 ) -> Result<(), Taken> {
     let (sender, answered) = oneshot::channel();
     shared.await_answer(sender);
+    let host = shared.host();
+    host.with_internal(|_, bus| bus.subscribe(inbox.as_bytes(), HANDLER));
     let request = ConnectRequest {
         client_id: cluster_id.to_owned(),
         // Nobody listens there, so that the one who registers us forgets us soon.
         heartbeat_inbox: format!("{inbox}.hb"),
         ..ConnectRequest::default()
     };
-    shared
-        .host()
-        .with_internal(|_, bus| bus.subscribe(inbox.as_bytes(), HANDLER));
-    let interest = shared.publish(discovery, inbox, request.encode_to_vec());
-    let answer = match interest {
+    let answer = match shared.ask_whoever_comes(discovery, inbox, &request).await {
         true => timeout(PATIENCE, answered).await.ok().and_then(Result::ok),
         false => None,
     };
-    shared
-        .host()
-        .with_internal(|_, bus| bus.unsubscribe(HANDLER));
+    host.with_internal(|_, bus| bus.unsubscribe(HANDLER));
     let Some(Answer::Payload(answer)) = answer else {
         return Ok(());
     };
@@ -72,15 +75,33 @@ pub(super) async fn ask(
         let request = CloseRequest {
             client_id: cluster_id.to_owned(),
         };
-        shared.publish(&response.close_requests, "", request.encode_to_vec());
+        shared.publish(&response.close_requests, "", &request);
     }
     Err(Taken::Discovered(cluster_id.to_owned()))
 }
 
 impl Shared {
+    /// Publishes until somebody is there who may answer; where routes are dialled that takes a moment after
+    /// the start. False: nobody.
+    async fn ask_whoever_comes(
+        &self,
+        discovery: &str,
+        inbox: &str,
+        request: &ConnectRequest,
+    ) -> bool {
+        let until = self.began() + JOINING;
+        while !self.publish(discovery, inbox, request) {
+            if !self.host().dials_routes() || Instant::now() >= until {
+                return false;
+            }
+            sleep(JOINING_POLL).await;
+        }
+        true
+    }
+
     /// Returns whether anybody may be there.
-    fn publish(&self, subject: &str, reply: &str, payload: Vec<u8>) -> bool {
-        let payload = Payload::new(Bytes::from(payload));
+    fn publish(&self, subject: &str, reply: &str, message: &impl prost::Message) -> bool {
+        let payload = Payload::new(Bytes::from(message.encode_to_vec()));
         let published = self
             .host()
             .with_internal(|_, bus| bus.publish(subject.as_bytes(), reply.as_bytes(), &payload));
