@@ -60,7 +60,7 @@ impl Player<'_> {
         );
     }
 
-    /// Gives a channel its first message.
+    /// Gives a channel a message.
     pub(crate) fn fill(&mut self, channel: &str) {
         let message = PubMsg {
             client_id: self.barrier_id(),
@@ -102,7 +102,7 @@ impl Player<'_> {
             inbox: self.barrier_inbox(),
             max_in_flight: 10,
             ack_wait_in_secs: 120,
-            start_position: StartPosition::First.into(),
+            start_position: StartPosition::LastReceived.into(),
             ..SubscriptionRequest::default()
         };
         let subject = format!("_STAN.sub.{CLUSTER_ID}");

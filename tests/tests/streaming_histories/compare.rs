@@ -49,3 +49,50 @@ pub(crate) fn faults(seen: &[Seen]) -> Vec<&str> {
     });
     lines.map(String::as_str).collect()
 }
+
+/// What a run has to meet, or it says nothing about it.
+const TELLING: [&str; 27] = [
+    "invalid connection request",
+    "invalid clientID",
+    "clientID already registered",
+    "invalid publish request",
+    "too many channels",
+    "different cases not allowed",
+    "invalid subscription request",
+    "clientID missing",
+    "invalid ack wait time",
+    "invalid MaxInflight",
+    "invalid start position",
+    "invalid subject",
+    "unknown clientID",
+    "can't contain the character ':'",
+    "duplicate durable registration",
+    "too many subscriptions per channel",
+    "invalid unsubscribe request",
+    "unknown channel",
+    "stan: invalid subscription\"",
+    "invalid close request",
+    "client has been replaced",
+    " again true 1",
+    " again: {",
+    "group ",
+    " reply \"an.answer\"",
+    "@.bytes ",
+    "@.age ",
+];
+
+/// Notes what a history has met.
+pub(crate) fn note_telling(reference: &[Seen], met: &Met) {
+    for line in reference.iter().flat_map(Seen::lines) {
+        let told = TELLING.into_iter().filter(|text| line.contains(text));
+        told.for_each(|text| met.note(text));
+    }
+}
+
+/// What a run has not met.
+pub(crate) fn missed(met: &Met) -> Vec<String> {
+    let missed = TELLING.into_iter().filter(|text| !met.has(text));
+    missed
+        .map(|text| format!("no history made the reference say {text:?}"))
+        .collect()
+}

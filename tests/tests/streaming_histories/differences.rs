@@ -110,6 +110,11 @@ impl Met {
         self.0.lock().unwrap().insert(name);
     }
 
+    /// Whether this one was met.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.0.lock().unwrap().contains(name)
+    }
+
     /// Adds what was met here to what was met elsewhere.
     pub(crate) fn add_to(&self, other: &Self) {
         let met = self.0.lock().unwrap();

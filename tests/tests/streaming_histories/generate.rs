@@ -400,7 +400,8 @@ impl Generator<'_> {
         }
         if self.one_in(3) {
             let client = self.client();
-            let fault = self.fault();
+            let faults = [Fault::Garbage, Fault::Empty, Fault::Missing, Fault::NoReply];
+            let fault = self.one_in(8).then(|| self.of(&faults));
             // Whom nobody else hears may publish just before.
             let heard = self.subscriptions.iter().any(|one| one.client == client);
             if !heard && self.one_in(2) {

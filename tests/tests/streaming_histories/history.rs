@@ -165,6 +165,13 @@ pub(crate) enum Op {
     },
 }
 
+impl Op {
+    /// A message that nobody gets an acknowledgement of.
+    pub(crate) fn is_sent_without_reply(&self) -> bool {
+        matches!(self, Self::Send(send) if send.fault == Some(Fault::NoReply))
+    }
+}
+
 /// What happens before everybody waits until both servers have nothing more to say.
 #[derive(Clone, Debug)]
 pub(crate) enum Step {

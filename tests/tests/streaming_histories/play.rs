@@ -13,7 +13,7 @@ use prost::Message as _;
 use crate::{
     answers::Asked,
     connection::{Connection, Delivery},
-    history::{Channel, History, STRANGE_CHANNELS, Step},
+    history::{Channel, History, Op, STRANGE_CHANNELS, Step},
     known::{Identity, Judged, Known, SHORT_SECS},
     profiles::{HEARTBEAT, MAX_AGE},
     requests::REPLIES_SID,
@@ -180,6 +180,14 @@ impl<'a> Player<'a> {
             Step::Restart => {}
         }
         self.answers().await?;
+        if let Step::Together(ops) = step
+            && ops.iter().any(Op::is_sent_without_reply)
+        {
+            // Its acknowledgement comes behind that of everything published before.
+            let barrier = self.barrier_channel();
+            self.fill(&barrier);
+            self.answers().await?;
+        }
         self.settle(matches!(step, Step::Subscribe(_))).await
     }
 
@@ -288,6 +296,9 @@ impl<'a> Player<'a> {
 
     fn take_message(&mut self, number: usize, delivery: &Delivery) -> anyhow::Result<()> {
         let message = MsgProto::decode(delivery.body.clone()).context("a delivery")?;
+        if !self.known.subscriptions.contains_key(&number) {
+            self.adopt(number);
+        }
         let seen = self.seen.last_mut().context("no step has begun")?;
         let name = format!("subscription {number}");
         let Some(subscription) = self.known.subscriptions.get(&number) else {
