@@ -192,6 +192,11 @@ impl Channel {
         self.recent.push_back(Recent { timestamp, data });
     }
 
+    /// Whether this durable message or an earlier one is held in memory for live subscriptions.
+    pub(super) fn is_at_hand(&self, sequence: Sequence) -> bool {
+        !self.recent.is_empty() && self.recent_first() <= sequence
+    }
+
     /// Lets go of the messages at hand up to this one.
     pub(super) fn forget_recent(&mut self, up_to: Sequence) {
         while !self.recent.is_empty() && self.recent_first() <= up_to {

@@ -131,7 +131,7 @@ impl Engine {
     }
 
     /// Bounds what the batches of a lane hold in memory for live subscriptions. Whole batches go,
-    /// because a slice of a batch keeps all of it.
+    /// because a slice of a batch keeps all of it; those of which trimming has left nothing go anyway.
     fn keep(&mut self, lane: usize, flight: &InFlight) {
         let shares = flight.channels.iter().filter(|share| share.msgs > 0);
         let last: Vec<(ChannelKey, Sequence)> = shares
@@ -147,7 +147,16 @@ impl Engine {
         let lane = &mut self.lanes[lane];
         lane.kept.push_back(Kept { bytes, last });
         lane.kept_bytes += bytes;
-        while lane.kept_bytes > max_bytes && lane.kept.len() > 1 {
+        while lane.kept.len() > 1 {
+            let at_hand = |(channel, last): &(ChannelKey, Sequence)| {
+                let channel = self.channels.get(*channel);
+                channel.is_some_and(|channel| channel.is_at_hand(*last))
+            };
+            let oldest = lane.kept.front();
+            let needed = oldest.is_some_and(|oldest| oldest.last.iter().any(at_hand));
+            if needed && lane.kept_bytes <= max_bytes {
+                break;
+            }
             let Some(oldest) = lane.kept.pop_front() else {
                 break;
             };

@@ -145,6 +145,20 @@ fn reconfigure(world: &mut World, change: impl FnOnce(&mut EngineConfig)) {
 }
 
 #[test]
+fn batches_whose_messages_were_trimmed_are_not_kept() {
+    let mut world = World::limited(|limits| limits.max_msgs = 5);
+    world.connect("me");
+    for _ in 0..100 {
+        world.publish_many("me", "foo", 1);
+    }
+    let lane = &world.engine.lanes[0];
+    // The trim of a flush is done before its batch is kept or right after it.
+    assert!((5..=6).contains(&lane.kept.len()), "{}", lane.kept.len());
+    let bytes = lane.kept.iter().map(|kept| kept.bytes).sum::<usize>();
+    assert_eq!(lane.kept_bytes, bytes);
+}
+
+#[test]
 fn lower_limits_hold_at_once_and_higher_ones_from_now_on() {
     let mut world = World::limited(|limits| limits.max_msgs = 5);
     world.connect("me");
