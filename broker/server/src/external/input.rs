@@ -36,7 +36,7 @@ impl Default for Input {
 }
 
 impl Input {
-    /// Reads what there is, up to one pass. True: the other end has closed. Cancel-safe.
+    /// Reads what there is, up to one pass. True: the other end has closed, and nothing came. Cancel-safe.
     pub(super) fn fill(
         &mut self,
         transport: &mut Transport,
@@ -45,6 +45,8 @@ impl Input {
         let before = self.filled;
         while self.filled < self.buffer.len() {
             match transport.poll_read(cx, &mut self.buffer[self.filled..]) {
+                // What came before the end is looked at first: it may say why. The end comes again.
+                Poll::Ready(Ok(0) | Err(_)) if self.filled > before => break,
                 Poll::Ready(Ok(0)) => return Poll::Ready(Ok(true)),
                 Poll::Ready(Ok(read)) => self.filled += read,
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),

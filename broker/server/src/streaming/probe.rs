@@ -56,6 +56,8 @@ pub(super) async fn ask(
     shared.await_answer(sender);
     let host = shared.host();
     host.with_internal(|_, bus| bus.subscribe(inbox.as_bytes(), HANDLER));
+    // Over a connection that is only just served, or lost, nobody would seem to be there.
+    host.settled().await;
     let request = ConnectRequest {
         client_id: cluster_id.to_owned(),
         // Nobody listens there, so that the one who registers us forgets us soon.

@@ -1,0 +1,139 @@
+//! Servers that share a cluster id and divide its channels, the reference among them.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use tests::{
+    ports, programs,
+    stan::{PublishError, SubscribeOptions},
+};
+
+use super::stage::{Broker, Nats, RELEASES, next};
+
+const CONFLICT: &str = "causes conflict with channels on server";
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Program {
+    Broker,
+    Reference,
+}
+
+use Program::{Broker as Ours, Reference};
+
+/// Every pair with one of ours.
+const PAIRS: [[Program; 2]; 3] = [[Ours, Ours], [Ours, Reference], [Reference, Ours]];
+
+/// A configuration that serves these channels only.
+fn config(dir: &Path, channels: &[&str]) -> PathBuf {
+    let path = dir.join(format!("stan-{}.conf", ports::free()));
+    let channels: String = channels
+        .iter()
+        .map(|name| format!("\"{name}\": {{}}\n"))
+        .collect();
+    let text = format!(
+        "streaming {{ partitioning: true\n store_limits {{ channels {{ {channels} }} }} }}"
+    );
+    fs::write(&path, text).unwrap();
+    path
+}
+
+/// Runs it on the NATS server, whatever becomes of it.
+fn run(program: Program, nats: &Nats, dir: &Path, channels: &[&str]) -> Broker {
+    let program = match program {
+        Ours => programs::ours("stanchion-broker"),
+        Reference => programs::tool("nats-streaming-server"),
+    };
+    let (url, config) = (nats.url(), config(dir, channels).display().to_string());
+    Broker::run_program(&program.unwrap(), dir, &["-ns", &url, "-sc", &config])
+}
+
+async fn ready(program: Program, nats: &Nats, dir: &Path, channels: &[&str]) -> Broker {
+    let mut server = run(program, nats, dir, channels);
+    server.writes("Streaming Server is ready").await;
+    server
+}
+
+#[tokio::test]
+async fn x02_servers_with_lists_of_their_own_serve_one_client_together() {
+    for pair in PAIRS {
+        let dir = tempfile::tempdir().unwrap();
+        let nats = Nats::started(dir.path(), RELEASES[0], "").await;
+        let _one = ready(pair[0], &nats, dir.path(), &["foo"]).await;
+        let _other = ready(pair[1], &nats, dir.path(), &["bar.*"]).await;
+        let client = nats.client("me").await;
+        for channel in ["foo", "bar.baz"] {
+            client.publish(channel, channel).await.unwrap();
+            let options = SubscribeOptions::from_first().durable("d");
+            let mut subscription = client.subscribe(channel, options).await.unwrap();
+            let delivery = next(&mut subscription).await.unwrap();
+            assert_eq!(
+                (delivery.sequence, &*delivery.payload),
+                (1, channel.as_bytes())
+            );
+            subscription.ack(&delivery).await.unwrap();
+            subscription.unsubscribe().await.unwrap();
+        }
+        client.close().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn x01_a_channel_on_no_list_is_answered_by_nobody() {
+    let dir = tempfile::tempdir().unwrap();
+    let nats = Nats::started(dir.path(), RELEASES[0], "").await;
+    let _server = ready(Ours, &nats, dir.path(), &["foo"]).await;
+    let options = nats.options("me").ack_wait(Duration::from_secs(1));
+    let client = tests::stan::Client::connect(options).await.unwrap();
+    client.publish("foo", "x").await.unwrap();
+    let refused = client.publish("other", "x").await.unwrap_err();
+    assert!(matches!(refused, PublishError::Unknown(_)), "{refused}");
+}
+
+#[tokio::test]
+async fn x03_a_server_with_a_channel_of_another_one_refuses_to_start() {
+    for pair in PAIRS {
+        for (first, second) in [("foo", "foo"), ("foo.*", "foo.bar"), ("foo.bar", "foo.>")] {
+            let dir = tempfile::tempdir().unwrap();
+            let nats = Nats::started(dir.path(), RELEASES[0], "").await;
+            let mut serving = ready(pair[0], &nats, dir.path(), &["a", first]).await;
+            let output = run(pair[1], &nats, dir.path(), &["b", second])
+                .fails()
+                .await;
+            assert!(output.contains(CONFLICT), "{pair:?} {output}");
+            serving.check_alive();
+        }
+    }
+}
+
+/// Of ours: the reference panics, which is another status.
+#[tokio::test]
+async fn x09_a_conflict_that_shows_when_nats_servers_meet_ends_both() {
+    let dir = tempfile::tempdir().unwrap();
+    let route = format!("127.0.0.1:{}", ports::free());
+    let start = |cluster: &str, routes: &str, channels: &[&str]| {
+        let port = ports::free().to_string();
+        let config = config(dir.path(), channels).display().to_string();
+        let (cluster, routes) = (format!("nats://{cluster}"), format!("nats://{routes}"));
+        let mut flags = vec!["-a", "127.0.0.1", "-p", &port, "-sc", &config];
+        flags.extend([
+            "-cluster_name",
+            "c",
+            "-cluster",
+            &cluster,
+            "-routes",
+            &routes,
+        ]);
+        Broker::run(dir.path(), &flags)
+    };
+    let other_route = format!("127.0.0.1:{}", ports::free());
+    let mut first = start(&other_route, &route, &["foo"]);
+    first.writes("Streaming Server is ready").await;
+    let mut second = start(&route, &route, &["foo.*", "foo"]);
+    for server in [&mut first, &mut second] {
+        let output = server.ends_with_failure().await;
+        assert!(output.contains(CONFLICT), "{output}");
+    }
+}
