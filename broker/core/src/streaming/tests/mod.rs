@@ -7,6 +7,7 @@ mod flush;
 mod harness;
 mod heartbeat;
 mod inactivity;
+mod invariants;
 mod leave;
 mod limits;
 mod members;

@@ -93,7 +93,10 @@ impl ModelStore {
             }
             Change::DeleteChannel { id } => {
                 let gone = self.channels.remove(&id.0).unwrap();
-                assert!(gone.subs.is_empty(), "records are deleted before their channel");
+                assert!(
+                    gone.subs.is_empty(),
+                    "records are deleted before their channel"
+                );
             }
             Change::PutSubscription { channel, state } => {
                 self.last_subscription_id = self.last_subscription_id.max(state.id);
@@ -176,6 +179,15 @@ impl ModelStore {
             )
         })
         .collect()
+    }
+
+    /// First sequence that a channel holds, and the last it ever held; as with one that was emptied if there is none.
+    pub(super) fn range(&self, channel: &str) -> (u64, u64) {
+        self.channel(channel).map_or((1, 0), |record| {
+            let first = record.rows.keys().next().copied();
+            let last = record.max_sequence;
+            (first.unwrap_or(last + 1), last)
+        })
     }
 
     /// Payloads of all messages a channel ever held, by sequence.

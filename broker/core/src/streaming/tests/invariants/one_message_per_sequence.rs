@@ -1,0 +1,41 @@
+//! A sequence of a channel is one message for ever, for everybody, and no message has two sequences.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+
+use super::{Event, Law, World};
+
+#[derive(Default)]
+pub(super) struct Book {
+    /// By channel and sequence.
+    messages: BTreeMap<(String, u64), Bytes>,
+    /// The other way round.
+    sequences: BTreeMap<(String, Bytes), u64>,
+}
+
+impl Law for Book {
+    fn see(&mut self, event: &Event, world: &World) {
+        let Event::Delivered { message, .. } = event else {
+            return;
+        };
+        let (channel, sequence, data) = (&message.subject, message.sequence, &message.data);
+        assert!(
+            world.store.has_held(channel, sequence, data),
+            "{sequence} of {channel} was delivered and is not durable"
+        );
+        let known = self
+            .messages
+            .entry((channel.clone(), sequence))
+            .or_insert_with(|| data.clone());
+        assert_eq!(known, data, "{sequence} of {channel} is two messages");
+        // Those of another writer are all alike.
+        if data.starts_with(b"payload") {
+            let known = *self
+                .sequences
+                .entry((channel.clone(), data.clone()))
+                .or_insert(sequence);
+            assert_eq!(known, sequence, "a message of {channel} is there twice");
+        }
+    }
+}
