@@ -8,6 +8,7 @@ mod cut;
 mod permissions;
 mod route_parser;
 mod streaming;
+mod streaming_engine;
 mod subjects;
 mod universe;
 
@@ -20,7 +21,7 @@ pub struct Target {
 }
 
 /// All of them.
-pub const TARGETS: [Target; 7] = [
+pub const TARGETS: [Target; 8] = [
     Target {
         name: "client_parser",
         run: client_parser::run,
@@ -44,6 +45,10 @@ pub const TARGETS: [Target; 7] = [
     Target {
         name: "streaming",
         run: streaming::run,
+    },
+    Target {
+        name: "streaming_engine",
+        run: streaming_engine::run,
     },
     Target {
         name: "subjects",
