@@ -54,13 +54,13 @@ impl Player<'_> {
             self.read(number, &delivery.body)
         };
         if !self.awaited.remove(&number) {
-            self.answered(number, format!("{text}, though no answer was due"));
+            self.answered(number, &format!("{text}, though no answer was due"));
             return;
         }
-        self.answered(number, text);
+        self.answered(number, &text);
     }
 
-    pub(crate) fn answered(&mut self, number: u64, text: String) {
+    pub(crate) fn answered(&mut self, number: u64, text: &str) {
         let Some(asked) = self.asked.get(&number) else {
             return;
         };

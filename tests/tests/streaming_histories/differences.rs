@@ -1,7 +1,7 @@
 //! The differences from nats-streaming-server that are meant, each with its reason. One that is never met in a long
 //! run is an error of this table.
 
-use std::{collections::BTreeSet, sync::Mutex};
+use std::{collections::BTreeMap, sync::Mutex};
 
 use crate::history::{History, Op, Step};
 
@@ -101,24 +101,37 @@ fn differing<'a>(one: &'a [String], two: &'a [String]) -> impl Iterator<Item = &
     only_one.chain(two.iter().filter(|line| !one.contains(line)))
 }
 
-/// Which ones were met.
+/// Which ones were met, and how often.
 #[derive(Debug, Default)]
-pub(crate) struct Met(Mutex<BTreeSet<&'static str>>);
+pub(crate) struct Met(Mutex<BTreeMap<&'static str, u64>>);
 
 impl Met {
     pub(crate) fn note(&self, name: &'static str) {
-        self.0.lock().unwrap().insert(name);
+        *self.0.lock().unwrap().entry(name).or_default() += 1;
+    }
+
+    /// How often what is excused was met, a line each.
+    pub(crate) fn report(&self) -> String {
+        let met = self.0.lock().unwrap();
+        let lines = EXCUSED.iter().filter_map(|one| {
+            let count = met.get(one.name)?;
+            Some(format!("excused {count} times: {}", one.name))
+        });
+        lines.collect::<Vec<_>>().join("\n")
     }
 
     /// Whether this one was met.
     pub(crate) fn has(&self, name: &str) -> bool {
-        self.0.lock().unwrap().contains(name)
+        self.0.lock().unwrap().contains_key(name)
     }
 
     /// Adds what was met here to what was met elsewhere.
     pub(crate) fn add_to(&self, other: &Self) {
         let met = self.0.lock().unwrap();
-        met.iter().for_each(|name| other.note(name));
+        let mut others = other.0.lock().unwrap();
+        for (name, count) in met.iter() {
+            *others.entry(name).or_default() += count;
+        }
     }
 
     /// Those that were not met in so many histories.
@@ -126,7 +139,7 @@ impl Met {
         let met = self.0.lock().unwrap();
         let idle = EXCUSED
             .iter()
-            .filter(|one| one.met_within <= histories && !met.contains(one.name));
+            .filter(|one| one.met_within <= histories && !met.contains_key(one.name));
         idle.map(|one| format!("excused, but not met: {} ({})", one.name, one.reason))
             .collect()
     }

@@ -293,6 +293,7 @@ async fn compare(other: Kind, histories: u64) -> Vec<String> {
         began.elapsed(),
         found.len()
     );
+    println!("{}", met.report());
     if other == Kind::Broker && only.is_none() && found.is_empty() {
         found.extend(met.idle(histories));
         if histories >= TELLING_HISTORIES {

@@ -72,7 +72,8 @@ pub(crate) struct Player<'a> {
 }
 
 impl<'a> Player<'a> {
-    /// Connects and gives these channels a message each. With `expected`, every step goes on until as much has come as there.
+    /// Connects and gives these channels a message each. With `expected`, every step goes on until as much has
+    /// come as there.
     ///
     /// # Errors
     /// When the server does not take clients.
@@ -247,7 +248,7 @@ impl<'a> Player<'a> {
             return Ok(());
         }
         for number in std::mem::take(&mut self.awaited) {
-            self.answered(number, "no answer".to_owned());
+            self.answered(number, "no answer");
         }
         Ok(())
     }

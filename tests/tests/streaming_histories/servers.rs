@@ -78,11 +78,11 @@ impl Server {
         let mut players = join_all(plays.iter().map(|play| begin_one(port, play))).await;
         let segments = plays.iter().map(|play| play.history.segments().len());
         for number in 0..segments.max().unwrap_or(0) {
-            if number > 0 {
-                if let Err(error) = self.restart().await {
-                    let failed = plays.iter().map(|_| Err(anyhow::anyhow!("{error:#}")));
-                    return failed.collect();
-                }
+            if number > 0
+                && let Err(error) = self.restart().await
+            {
+                let failed = plays.iter().map(|_| Err(anyhow::anyhow!("{error:#}")));
+                return failed.collect();
             }
             let played = players.iter_mut().map(async |player| {
                 let Ok(one) = player else { return };
