@@ -182,8 +182,11 @@ impl Known {
         holding.loose |= !left.is_empty();
         let due = left.iter().map(|sequence| (identity.clone(), *sequence));
         self.due.extend(due);
-        let these = Judged::These(left.into_iter().collect());
-        self.judged.entry(identity).or_insert(these);
+        // Where timers have moved messages about, who had which when it left is left to chance.
+        if !holding.short {
+            let these = Judged::These(left.into_iter().collect());
+            self.judged.entry(identity).or_insert(these);
+        }
     }
 
     /// A client is about to be closed at a time that only the server knows: who gets what it holds is not to be told.
@@ -193,7 +196,7 @@ impl Known {
             if subscription.client != client || !matches!(identity, Identity::Group { .. }) {
                 continue;
             }
-            if let Some(holding) = self.holdings.get_mut(identity) {
+            if let Some(holding) = self.holdings.get_mut(identity).filter(|one| !one.short) {
                 holding.loose = true;
                 let held = holding
                     .pending
