@@ -44,14 +44,13 @@ impl Input {
     ) -> Poll<io::Result<bool>> {
         let before = self.filled;
         while self.filled < self.buffer.len() {
-            match transport.poll_read(cx, &mut self.buffer[self.filled..]) {
-                // What came before the end is looked at first: it may say why. The end comes again.
-                Poll::Ready(Ok(0) | Err(_)) if self.filled > before => break,
-                Poll::Ready(Ok(0)) => return Poll::Ready(Ok(true)),
-                Poll::Ready(Ok(read)) => self.filled += read,
-                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
-                Poll::Pending if self.filled == before => return Poll::Pending,
-                Poll::Pending => break,
+            let read = transport.poll_read(cx, &mut self.buffer[self.filled..]);
+            match read {
+                Poll::Ready(Ok(read)) if read > 0 => self.filled += read,
+                // The last words come first; the end is still there at the next look.
+                _ if self.filled > before => break,
+                Poll::Ready(outcome) => return Poll::Ready(outcome.map(|_| true)),
+                Poll::Pending => return Poll::Pending,
             }
         }
         Poll::Ready(Ok(false))
