@@ -88,11 +88,11 @@ impl Storm {
     }
 
     /// Lets every law see what happened.
-    fn tell(&mut self, event: Event) {
+    fn tell(&mut self, event: &Event) {
         self.trace
             .push(format!("{:?} {event:?}", self.world.clock.elapsed));
         for law in &mut self.laws {
-            law.see(&event, &self.world);
+            law.see(event, &self.world);
         }
     }
 
@@ -115,9 +115,9 @@ impl Storm {
     fn look(&mut self) {
         self.observe();
         if !self.world.reads.is_empty() {
-            self.tell(Event::StoreLags);
+            self.tell(&Event::StoreLags);
         }
-        self.tell(Event::Passed);
+        self.tell(&Event::Passed);
     }
 
     fn step(&mut self) {
@@ -145,7 +145,7 @@ impl Storm {
             let channel = CHANNELS[self.dice.below(3)];
             let data = format!("payload-{}", self.sent.len());
             let guid = self.world.publish_unflushed("p", channel, &data);
-            self.tell(Event::Published {
+            self.tell(&Event::Published {
                 guid: guid.clone(),
                 channel: channel.into(),
                 data: data.clone(),
@@ -173,7 +173,7 @@ impl Storm {
             subject: reader.request.subject.clone(),
             sequence,
         };
-        self.tell(Event::Acked {
+        self.tell(&Event::Acked {
             reader: at,
             sequence,
         });
@@ -211,14 +211,14 @@ impl Storm {
             _ => FlushOutcome::Stored,
         };
         self.world.finish_flush(lane, outcome);
-        self.tell(Event::Stored);
+        self.tell(&Event::Stored);
     }
 
     fn finish_read(&mut self) {
         if self.world.reads.is_empty() {
             return;
         }
-        self.tell(Event::StoreLags);
+        self.tell(&Event::StoreLags);
         if self.dice.one_in(10) {
             self.world.fail_read();
         } else {
@@ -237,7 +237,7 @@ impl Storm {
             if self.readers[at].is_unsure {
                 self.end_by_inbox(at);
             }
-            self.tell(Event::Asked { reader: at });
+            self.tell(&Event::Asked { reader: at });
             let reader = &mut self.readers[at];
             reader.attempts += 1;
             let reply = format!("sub.{at}.{}", reader.attempts);
@@ -261,7 +261,7 @@ impl Storm {
             inbox,
             ..Default::default()
         };
-        self.tell(Event::Ending { reader: at });
+        self.tell(&Event::Ending { reader: at });
         let reply = format!("end.{at}.{}", self.readers[at].attempts);
         let request = request.encode_to_vec();
         self.world
@@ -284,7 +284,7 @@ impl Storm {
         };
         for at in 0..self.readers.len() {
             if self.readers[at].request.client_id == id {
-                self.tell(Event::Ending { reader: at });
+                self.tell(&Event::Ending { reader: at });
             }
         }
         self.world
@@ -310,7 +310,7 @@ impl Storm {
         }
         self.world.published.clear();
         self.world.crash();
-        self.tell(Event::Restarted);
+        self.tell(&Event::Restarted);
         // Clients whose registration was lost come again, as they would after failed pings.
         for id in ["p", "x", "y"] {
             let connect = World::connect_request(id).encode_to_vec();
@@ -349,7 +349,7 @@ impl Storm {
                 let (at, attempt) = request.split_once('.').unwrap();
                 let at: usize = at.parse().unwrap();
                 if payload.is_empty() && attempt == self.readers[at].attempts.to_string() {
-                    self.tell(Event::Ended { reader: at });
+                    self.tell(&Event::Ended { reader: at });
                 }
             } else if let Some(at) = subject.strip_prefix("in.") {
                 self.observe_message(at.parse().unwrap(), MsgProto::decode(&payload[..]).unwrap());
@@ -362,7 +362,7 @@ impl Storm {
             let sent = self.sent.get_mut(&ack.guid);
             sent.expect("only ours are acked").2 = true;
         }
-        self.tell(Event::Answered {
+        self.tell(&Event::Answered {
             guid: ack.guid,
             error: ack.error,
         });
@@ -377,7 +377,7 @@ impl Storm {
         if response.error.is_empty() {
             reader.ack_inbox = Some(response.ack_inbox);
             reader.is_unsure = false;
-            self.tell(Event::Opened { reader: at });
+            self.tell(&Event::Opened { reader: at });
             return;
         }
         // An end that a crash undid, say: done again before the next request.
@@ -399,7 +399,7 @@ impl Storm {
             inbox,
             ..Default::default()
         };
-        self.tell(Event::Ending { reader: at });
+        self.tell(&Event::Ending { reader: at });
         let payload = request.encode_to_vec();
         self.world
             .send_unflushed("_STAN.subclose.test-cluster", "", &payload);
@@ -414,7 +414,7 @@ impl Storm {
             .entry(position)
             .or_default()
             .insert(message.sequence);
-        self.tell(Event::Delivered {
+        self.tell(&Event::Delivered {
             reader: at,
             message,
         });
