@@ -4,7 +4,7 @@ use std::{rc::Rc, sync::Arc};
 
 use broker_core::{
     session::SubscriptionLimits,
-    streaming::{EngineConfig, LimitsOverride},
+    streaming::{EngineConfig, LimitsOverride, PartitionConfig},
 };
 use broker_store::{
     MemoryStore, PostgresConfig, PostgresStore, SealedStore, SqliteStore, Store, StoreError,
@@ -18,10 +18,7 @@ use time::OffsetDateTime;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    config::{
-        ChannelEntry, ClusterPort, Config, Encryption, StoreKind, StreamingSettings, TlsListener,
-        WriteTimeout,
-    },
+    config::{ChannelEntry, ClusterPort, Config, Encryption, StoreKind, TlsListener, WriteTimeout},
     monitor::https,
     settings::{AdmitPeer, CoreConfig, FailureReports, RoutePort, RouteTls, TlsPort},
     trace::TraceSettings,
@@ -205,7 +202,9 @@ fn route_port(port: &ClusterPort, tls: Option<(Arc<ServerTls>, Arc<ClientTls>)>)
     }
 }
 
-pub(crate) fn engine_config(settings: &StreamingSettings) -> EngineConfig {
+/// `server_id` is of this process.
+pub(crate) fn engine_config(config: &Config, server_id: &str) -> EngineConfig {
+    let settings = &config.streaming;
     let limits = &settings.limits;
     EngineConfig {
         cluster_id: settings.cluster_id.clone(),
@@ -217,7 +216,10 @@ pub(crate) fn engine_config(settings: &StreamingSettings) -> EngineConfig {
         limits: limits.general.for_channel(),
         overrides: limits.channels.iter().map(limits_override).collect(),
         replace_durable: settings.replace_durable,
-        partition: None,
+        partition: settings.partitioning.then(|| PartitionConfig {
+            server_id: server_id.to_owned(),
+            max_payload: config.client.max_payload,
+        }),
     }
 }
 

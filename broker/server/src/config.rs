@@ -208,6 +208,8 @@ pub(crate) struct StreamingSettings {
     pub(crate) hb_timeout: Duration,
     pub(crate) hb_fail_count: u32,
     pub(crate) replace_durable: bool,
+    /// Only channels with limits of their own are served.
+    pub(crate) partitioning: bool,
     /// Inheritance is worked out: every entry in `channels` is complete.
     pub(crate) limits: StoreLimits,
 }

@@ -23,6 +23,9 @@ pub(crate) trait Internal: Any {
     /// The read pass is over: perform what was noted.
     fn end_of_pass(&mut self, bus: &mut dyn Bus);
 
+    /// NATS servers have become connected, or ours has lost one.
+    fn servers_changed(&mut self);
+
     /// Bytes taken in and not yet worked off; producers above the soft limit are left unread until
     /// it falls.
     fn backlog_bytes(&self) -> usize;

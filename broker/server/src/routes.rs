@@ -325,6 +325,11 @@ impl Worker {
         let info = peer.info.clone();
         // What was noted for all must not reach the new one twice, nor after the whole.
         self.tell_routes();
+        if let Some(internal) = self.exchange.services.internal.as_deref_mut() {
+            internal.servers_changed();
+            self.exchange.services.noted = true;
+            self.schedule_pass();
+        }
         let pings = self.route_pings();
         let now = self.exchange.now;
         let all = match &self.exchange.shared.route_interest {

@@ -136,11 +136,12 @@ async fn serve(config: Config, log: NatsLog) -> anyhow::Result<()> {
     let pages = Pages::bind(&config)?;
 
     let (query, desk) = query();
-    let (make_internal, mut streaming) = streaming(&config, desk, stop.clone());
+    let streaming_id = identity::streaming_id().context("the system gives no random numbers")?;
+    let (make_internal, mut streaming) = streaming(&config, &streaming_id, desk, stop.clone());
     let core_config = assemble::core_config(&config, &tls);
     let mut core = Core::start(core_config, make_internal, &core_stop)?;
 
-    let identity = identify(&config, &core, &pages)?;
+    let identity = identify(&config, streaming_id, &core, &pages)?;
     announce_start(&config, &identity);
     core.accepting().await?;
     if let Some(Ok(Err(error))) = (&mut streaming.ended).now_or_never() {
@@ -255,13 +256,14 @@ fn listeners(config: &Config, core: &Core, identity: &Identity) -> Listeners {
 /// What worker 0 needs to bring the streaming side up on its own thread.
 fn streaming(
     config: &Config,
+    streaming_id: &str,
     desk: QueryDesk,
     stop: CancellationToken,
 ) -> (MakeInternal, Streaming) {
     if !config.streaming_enabled {
         return without_streaming(stop);
     }
-    let (settings, engine) = watch::channel(assemble::engine_config(&config.streaming));
+    let (settings, engine) = watch::channel(assemble::engine_config(config, streaming_id));
     let (kind, encryption) = (config.store.clone(), config.encryption.clone());
     let (state, ownership) = watch::channel(Ownership::None);
     let (ended_sender, ended) = oneshot::channel();
@@ -333,7 +335,12 @@ fn without_streaming(stop: CancellationToken) -> (MakeInternal, Streaming) {
     (Box::new(|_| async { None }.boxed_local()), streaming)
 }
 
-fn identify(config: &Config, core: &Core, pages: &Pages) -> anyhow::Result<Identity> {
+fn identify(
+    config: &Config,
+    streaming_id: String,
+    core: &Core,
+    pages: &Pages,
+) -> anyhow::Result<Identity> {
     let server_id = core.server_id().to_owned();
     Ok(Identity {
         server_name: config
@@ -341,7 +348,7 @@ fn identify(config: &Config, core: &Core, pages: &Pages) -> anyhow::Result<Ident
             .server_name
             .clone()
             .unwrap_or_else(|| server_id.clone()),
-        streaming_id: identity::streaming_id().context("the system gives no random numbers")?,
+        streaming_id,
         server_id,
         nats_version: NATS_VERSION,
         store: match config.store {

@@ -69,6 +69,13 @@ impl Default for EngineConfig {
 }
 
 impl EngineConfig {
+    /// What a partitioned server serves; nothing of one that serves all.
+    #[must_use]
+    pub fn partitioned_channels(&self) -> Vec<String> {
+        let channels = self.overrides.iter().filter(|_| self.partition.is_some());
+        channels.map(|limits| limits.pattern.clone()).collect()
+    }
+
     /// The limits of a channel: the narrowest matching override counts, what it leaves at 0 comes
     /// from the next wider one, and at last from the general limits.
     pub(super) fn limits_of(&self, channel: &str) -> ChannelLimits {

@@ -175,6 +175,15 @@ impl Engine {
         partition.map_or(Claim::Held, |partition| partition.claim.clone())
     }
 
+    /// Whether that is what [`Self::claim`] gives, without making it.
+    #[must_use]
+    pub fn has_claim(&self, claim: &Claim) -> bool {
+        match &self.partition {
+            None => *claim == Claim::Held,
+            Some(partition) => partition.claim == *claim,
+        }
+    }
+
     /// NATS servers have become connected: there may be streaming servers that were not heard before.
     pub fn servers_joined(&mut self, now: Now) {
         let is_running = self.phase == Phase::Running;

@@ -69,8 +69,7 @@ impl Engine {
         let subjects = Subjects::new(info, names.next_inbox());
         let mut draft_serials = 0;
         let lanes = (0..lanes).map(|_| Lane::new(&mut draft_serials)).collect();
-        let channels = config.overrides.iter();
-        let channels = channels.map(|limits| limits.pattern.clone()).collect();
+        let channels = config.partitioned_channels();
         let partition = config.partition.as_ref();
         let partition = partition.map(|partition| Partition::new(partition, channels));
         let mut engine = Self {

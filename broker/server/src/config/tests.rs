@@ -477,6 +477,21 @@ fn the_encryption_key_of_the_environment_wins_but_encrypts_nothing_by_itself() {
 }
 
 #[test]
+fn a_partitioned_server_needs_channels_that_are_some() {
+    let listed = WithFile::new("streaming { partitioning: true, limits { channels { foo {} } } }");
+    assert!(listed.run("").unwrap().streaming.partitioning);
+    let none = WithFile::new("streaming { partitioning: true }");
+    let refused = none.refusal();
+    assert!(
+        refused.ends_with("stan: no configured channel"),
+        "{refused}"
+    );
+    let bad =
+        WithFile::new("streaming { partitioning: true, limits { channels { foo..bar {} } } }");
+    assert!(bad.refusal().contains("foo..bar"));
+}
+
+#[test]
 fn mistakes_in_a_file_are_reported_together_with_their_places() {
     let file = WithFile::new(
         "prot: 1\nstreaming {\n  cluster_idd: x\n  hb_interval: 5\n  hb_fail_count: many\n  store_limits { channels { a..b {}, c { max_msg: 1 } } }\n  cluster { }\n  max_age: 1s\n}\nserver_name: \"a b\"\nport: x\nauthorization { usr: a }\nmax_payload: 9GB",

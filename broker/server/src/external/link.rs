@@ -134,6 +134,9 @@ impl Link {
             UpstreamOp::Info(json) => {
                 if let Ok(info) = UpstreamInfo::from_json(json) {
                     self.learn(&info);
+                    if let Some(internal) = internal {
+                        internal.servers_changed();
+                    }
                 }
             }
             UpstreamOp::Error(text) => self.complain(&text.escape_ascii().to_string()),

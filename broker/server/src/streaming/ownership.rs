@@ -8,7 +8,7 @@ use std::{
 use anyhow::Context;
 use broker_core::{
     durable::Recovered,
-    streaming::{Engine, EngineConfig},
+    streaming::{Claim, Engine, EngineConfig},
 };
 use broker_proto::streaming::ServerInfo;
 use broker_store::{Activation, StoreError};
@@ -123,11 +123,15 @@ async fn serve(
     } else {
         Duration::ZERO
     };
-    let alone = ensure_alone(shared, &settings, recovered.server_info.as_ref(), patience);
-    tokio::select! {
-        () = token.cancelled() => return Ok(()),
-        alone = alone => alone?,
+    if settings.partition.is_none() {
+        let alone = ensure_alone(shared, &settings, recovered.server_info.as_ref(), patience);
+        tokio::select! {
+            () = token.cancelled() => return Ok(()),
+            alone = alone => alone?,
+        }
     }
+    let channels = settings.partitioned_channels().join(", ");
+    let mut claim = shared.claim();
     let engine = Engine::new(settings, recovered, shared.store.lanes(), seed, now())?;
     shared.install(engine);
     // The engine's own record must be durable before a client is told of it; it is the first flush.
@@ -136,8 +140,18 @@ async fn serve(
         () = token.cancelled() => {}
         () = shared.host().settled() => {}
     }
-    state.send_replace(Ownership::Active);
-    banner::ready(shared.store.kind());
+    let begun = tokio::select! {
+        () = token.cancelled() => false,
+        held = held(&mut claim) => {
+            held?;
+            true
+        }
+    };
+    if begun {
+        state.send_replace(Ownership::Active);
+        banner::ready(shared.store.kind());
+        banner::partition(&channels);
+    }
     let deposed = shared.store.deposed();
     tokio::pin!(deposed);
     loop {
@@ -154,6 +168,7 @@ async fn serve(
                 let settings = config.borrow_and_update().clone();
                 shared.drive(|engine, now| engine.reconfigure(settings, now));
             }
+            refused = refused(&mut claim) => return Err(refused),
             () = &mut deposed => {
                 warn!("lost store lock, stepping down to standby");
                 state.send_replace(Ownership::Standby);
@@ -190,6 +205,24 @@ async fn ensure_alone(
             Err(taken) => warn!("{taken}, asking again"),
         }
         tokio::time::sleep(RETRY).await;
+    }
+}
+
+/// Waits until no other server objects to our channels.
+async fn held(claim: &mut watch::Receiver<Claim>) -> anyhow::Result<()> {
+    let told = claim.wait_for(|claim| *claim != Claim::Asking).await;
+    match told.map(|claim| claim.clone()) {
+        Ok(Claim::Refused(reason)) => anyhow::bail!("Partitioning error: {reason}"),
+        _ => Ok(()),
+    }
+}
+
+/// Waits until another server objects.
+async fn refused(claim: &mut watch::Receiver<Claim>) -> anyhow::Error {
+    let is_refused = |claim: &Claim| matches!(claim, Claim::Refused(_));
+    match claim.wait_for(is_refused).await.map(|claim| claim.clone()) {
+        Ok(Claim::Refused(reason)) => anyhow::anyhow!("Partitioning error: {reason}"),
+        _ => std::future::pending().await,
     }
 }
 

@@ -72,6 +72,8 @@ impl Internal for Echo {
         }
     }
 
+    fn servers_changed(&mut self) {}
+
     fn backlog_bytes(&self) -> usize {
         self.backlog.get()
     }

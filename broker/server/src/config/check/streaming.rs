@@ -60,6 +60,9 @@ fn streaming(draft: &Draft, problems: &mut Problems<'_>) -> StreamingSettings {
             problems.about(name, text);
         }
     }
+    if draft.partitioning && draft.channels.is_empty() {
+        problems.about("partitioning", "stan: no configured channel");
+    }
     StreamingSettings {
         cluster_id: draft.cluster_id.clone(),
         discover_prefix: draft.discover_prefix.clone(),
@@ -67,6 +70,7 @@ fn streaming(draft: &Draft, problems: &mut Problems<'_>) -> StreamingSettings {
         hb_timeout: problems.span("hb_timeout", draft.hb_timeout_nanos),
         hb_fail_count: problems.small("hb_fail_count", draft.hb_fail_count),
         replace_durable: draft.replace_durable,
+        partitioning: draft.partitioning,
         limits: limits(draft, problems),
     }
 }

@@ -144,6 +144,21 @@ fn streaming(old: &Config, new: &Config) -> Result<(), String> {
         "discover_prefix",
         settings.map(|settings| settings.discover_prefix.as_str()),
     )?;
+    same(
+        "partitioning",
+        settings.map(|settings| settings.partitioning),
+    )?;
+    let patterns = settings.map(|settings| {
+        let channels = settings.limits.channels.iter();
+        channels
+            .map(|entry| entry.pattern.as_str())
+            .collect::<Vec<_>>()
+    });
+    if new.streaming.partitioning && patterns[0] != patterns[1] {
+        return Err(
+            "config reload not supported for the channels of a partitioned server".to_owned(),
+        );
+    }
     same("store", [&old.store, &new.store].map(store_name))?;
     if old.encryption != new.encryption {
         return Err(

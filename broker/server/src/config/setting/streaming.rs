@@ -122,7 +122,7 @@ pub(super) const STREAMING: &[Setting] = settings! {
     [ft_group] Streaming [ft_group ft_group_name]
         Unused(Shape::Word, LOCKED) "" "";
     [] Streaming [partitioning]
-        Refused(Shape::Switch, "partitioning is not supported") "" "";
+        Switch(|d, v| d.partitioning = v) "" "";
     [syslog_name] Streaming [syslog_name]
         Unused(Shape::Word, "it names an event source of Windows") "" "";
     [encrypt] Streaming [encrypt]
