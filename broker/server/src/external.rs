@@ -151,11 +151,15 @@ impl External {
         let mut dialler = dialler.expect("it runs once");
         let mut connected = first.0;
         loop {
+            let server = connected.server.clone();
             let lost = self.serve(connected).await;
-            self.link.borrow_mut().end();
+            let mut link = self.link.borrow_mut();
+            link.end();
+            dialler.discover(&server, link.connect_urls());
+            drop(link);
             banner::nats_lost(dialler.name(), &lost);
             connected = reconnect(&mut dialler).await;
-            banner::nats_again(dialler.name(), &connected.server);
+            banner::nats_again(dialler.name(), &connected.server.address());
         }
     }
 

@@ -96,6 +96,8 @@ async fn another_server_of_the_cluster_takes_over_though_only_one_is_configured(
         )
     };
     let mut first = Nats::started(dir.path(), RELEASES[0], &cluster(routes[0])).await;
+    let mut broker = Broker::on(&first, dir.path(), &[]).await;
+    // Told of while the connection stands.
     let second = Nats::started(dir.path(), RELEASES[0], &cluster(routes[1])).await;
     let joined = patience::until("both servers are told of", PATIENCE, async || {
         let varz = first.document("/varz").await?;
@@ -104,7 +106,6 @@ async fn another_server_of_the_cluster_takes_over_though_only_one_is_configured(
         Ok(())
     });
     joined.await.unwrap();
-    let mut broker = Broker::on(&first, dir.path(), &[]).await;
     let client = second.client("me").await;
     client.publish(CHANNEL, "one").await.unwrap();
     first.kill();

@@ -3,7 +3,7 @@
 use std::net::TcpStream;
 
 use anyhow::ensure;
-use tests::{patience, ports, probe::get};
+use tests::{patience, ports, probe::get, stan::Options, streaming_server::CLUSTER_ID};
 
 use super::stage::{Broker, Nats, PATIENCE, READY, RELEASES, stream};
 
@@ -102,6 +102,21 @@ async fn n09_the_ready_line_comes_when_clients_are_answered_and_not_in_standby()
     second.writes(READY).await;
     let client = nats.client("third").await;
     client.publish("other", "stored").await.unwrap();
+}
+
+/// The embedded server, for once.
+#[tokio::test]
+async fn n10_any_free_port_is_taken_and_told_in_the_log() {
+    let dir = tempfile::tempdir().unwrap();
+    let broker = Broker::ready(dir.path(), &["-a", "127.0.0.1", "-p", "-1"]).await;
+    let output = broker.output();
+    let (_, address) = output
+        .split_once("Listening for client connections on ")
+        .unwrap();
+    let url = format!("nats://{}", address.lines().next().unwrap());
+    stream(Options::new(&url, CLUSTER_ID, "me").ack_wait(PATIENCE))
+        .await
+        .unwrap();
 }
 
 #[tokio::test]

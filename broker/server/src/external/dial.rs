@@ -78,8 +78,7 @@ pub(crate) enum DialError {
 /// A connection that a server has accepted.
 #[derive(Debug)]
 pub(super) struct Connected {
-    /// Host and port.
-    pub(super) server: String,
+    pub(super) server: NatsServer,
     pub(super) transport: Transport,
     /// What came behind the handshake.
     pub(super) input: Input,
@@ -142,10 +141,7 @@ impl Dialler {
         for server in servers {
             let opened = timeout(PATIENCE, self.open(&server)).await;
             match opened.unwrap_or(Err(DialError::Timeout)) {
-                Ok(connected) => {
-                    self.discover(&server, &connected.info);
-                    return Ok(connected);
-                }
+                Ok(connected) => return Ok(connected),
                 Err(source) => {
                     let server = server.address();
                     failed = Some(ConnectError::NoServer { server, source });
@@ -155,10 +151,10 @@ impl Dialler {
         Err(failed.expect("a configuration names one server at least"))
     }
 
-    /// The other servers of the cluster take our login as well, and their certificates are for the name
-    /// that was configured, since what is told are addresses as a rule.
-    fn discover(&mut self, by: &NatsServer, info: &UpstreamInfo) {
-        let told = info.connect_urls.iter().filter_map(|url| {
+    /// The other servers of the cluster, as the one that we are with tells. They take our login as well, and
+    /// their certificates are for the name that was configured, since what is told are addresses as a rule.
+    pub(super) fn discover(&mut self, by: &NatsServer, connect_urls: &[String]) {
+        let told = connect_urls.iter().filter_map(|url| {
             let (host, port) = url.rsplit_once(':')?;
             let host = host.trim_start_matches('[').trim_end_matches(']');
             Some(NatsServer {
@@ -200,7 +196,7 @@ impl Dialler {
         write(&mut transport, &hello).await?;
         wait_for_pong(&mut transport, &mut input).await?;
         Ok(Connected {
-            server: server.address(),
+            server: server.clone(),
             transport,
             input,
             info,

@@ -50,6 +50,8 @@ pub(super) struct Link {
     unsent: Unsent,
     /// Bytes of a payload that the server takes.
     max_payload: usize,
+    /// All servers of its cluster, as it told last.
+    connect_urls: Vec<String>,
     subscriptions: HashMap<HandlerId, Subscription, RandomState>,
     /// What the server calls the subscriptions: numbers that are never used again.
     handlers: HashMap<u64, HandlerId, RandomState>,
@@ -104,6 +106,12 @@ impl Link {
 
     fn learn(&mut self, info: &UpstreamInfo) {
         self.max_payload = usize::try_from(info.max_payload).unwrap_or(usize::MAX);
+        self.connect_urls.clone_from(&info.connect_urls);
+    }
+
+    /// `host:port` of the servers of the cluster.
+    pub(super) fn connect_urls(&self) -> &[String] {
+        &self.connect_urls
     }
 
     /// One operation of the server.
