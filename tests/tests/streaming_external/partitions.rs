@@ -8,7 +8,7 @@ use std::{
 
 use tests::{
     ports, programs,
-    stan::{PublishError, SubscribeOptions},
+    stan::{Client, PublishError, SubscribeOptions},
 };
 
 use super::stage::{Broker, Nats, READY, RELEASES, next};
@@ -86,7 +86,7 @@ async fn x01_a_channel_on_no_list_is_answered_by_nobody() {
     let nats = Nats::started(dir.path(), RELEASES[0], "").await;
     let _server = ready(Ours, &nats, dir.path(), &["foo"]).await;
     let options = nats.options("me").ack_wait(Duration::from_secs(1));
-    let client = tests::stan::Client::connect(options).await.unwrap();
+    let client = Client::connect(options).await.unwrap();
     client.publish("foo", "x").await.unwrap();
     let refused = client.publish("other", "x").await.unwrap_err();
     assert!(matches!(refused, PublishError::Unknown(_)), "{refused}");
@@ -105,6 +105,34 @@ async fn x03_a_server_with_a_channel_of_another_one_refuses_to_start() {
             assert!(output.contains(CONFLICT), "{pair:?} {output}");
             serving.check_alive();
         }
+    }
+}
+
+#[tokio::test]
+async fn x13_pings_and_the_replacement_of_durables_work_with_two_servers_that_answer() {
+    let dir = tempfile::tempdir().unwrap();
+    let nats = Nats::started(dir.path(), RELEASES[0], "").await;
+    let _one = ready(Ours, &nats, dir.path(), &["foo"]).await;
+    let _other = ready(Reference, &nats, dir.path(), &["bar"]).await;
+    let mut options = nats.options("me");
+    options.ping_interval_secs = 1;
+    let client = Client::connect(options).await.unwrap();
+    // As many pings as make a client give up where they are not answered.
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    assert_eq!(client.lost(), None);
+    for channel in ["foo", "bar"] {
+        client.publish(channel, "x").await.unwrap();
+        let durable = || SubscribeOptions::from_first().durable("d");
+        let first = client.subscribe(channel, durable()).await.unwrap();
+        first.close().await.unwrap();
+        let mut again = client.subscribe(channel, durable()).await.unwrap();
+        assert_eq!(next(&mut again).await.unwrap().sequence, 1);
+    }
+    // The same client anew: both servers let go of the one that no longer answers.
+    drop(client);
+    let client = nats.client("me").await;
+    for channel in ["foo", "bar"] {
+        client.publish(channel, "y").await.unwrap();
     }
 }
 
