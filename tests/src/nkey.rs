@@ -6,6 +6,9 @@ use data_encoding::BASE32_NOPAD;
 
 /// What makes the text of a public key begin with `U`, and of a seed with `SU`.
 const USER: u8 = 20 << 3;
+/// The same for `O` and `A`.
+const OPERATOR: u8 = 14 << 3;
+const ACCOUNT: u8 = 0;
 const SEED: u8 = 18 << 3;
 
 const SEED_BYTES: usize = 32;
@@ -42,7 +45,26 @@ impl UserKey {
 
     /// The text of the public key, `U...`.
     pub fn public(&self) -> String {
-        encode(&[USER], self.pair.public_key().as_ref())
+        self.public_as(USER)
+    }
+
+    /// The same of a key that is an operator's, `O...`.
+    pub fn public_of_operator(&self) -> String {
+        self.public_as(OPERATOR)
+    }
+
+    /// The same of a key that is an account's, `A...`.
+    pub fn public_of_account(&self) -> String {
+        self.public_as(ACCOUNT)
+    }
+
+    fn public_as(&self, prefix: u8) -> String {
+        encode(&[prefix], self.pair.public_key().as_ref())
+    }
+
+    /// The signature under a text.
+    pub fn sign(&self, text: &[u8]) -> Vec<u8> {
+        self.pair.sign(text).as_ref().to_vec()
     }
 }
 

@@ -2,6 +2,8 @@
 
 use std::{fs, path::Path};
 
+use data_encoding::BASE64URL_NOPAD;
+use serde_json::{Value, json};
 use tests::nkey::UserKey;
 
 use super::stage::{Broker, Nats, RELEASES};
@@ -102,6 +104,65 @@ async fn n06_an_nkey_signs() {
             .await;
         assert!(output.contains("Authorization Violation"), "{output}");
         assert!(!output.contains(&other.seed()));
+    }
+}
+
+/// Signed as `nsc` signs; claims are the least that a server wants.
+fn jwt(signer: &UserKey, issuer: &str, subject: &str, claims: &Value) -> String {
+    let header = json!({ "typ": "JWT", "alg": "ed25519-nkey" });
+    let body = json!({
+        "jti": "test", "iat": 1_700_000_000, "iss": issuer, "name": "test", "sub": subject, "nats": claims,
+    });
+    let part = |value: &Value| BASE64URL_NOPAD.encode(value.to_string().as_bytes());
+    let signed = format!("{}.{}", part(&header), part(&body));
+    let signature = BASE64URL_NOPAD.encode(&signer.sign(signed.as_bytes()));
+    format!("{signed}.{signature}")
+}
+
+#[tokio::test]
+async fn n06_a_credentials_file_shows_a_jwt_and_signs() {
+    let keys = [(); 3].map(|()| UserKey::generate().unwrap());
+    let [operator, account, user] = &keys;
+    let (op, acc) = (operator.public_of_operator(), account.public_of_account());
+    let of_operator = jwt(
+        operator,
+        &op,
+        &op,
+        &json!({ "type": "operator", "version": 2 }),
+    );
+    let limits = json!({ "subs": -1, "data": -1, "payload": -1, "imports": -1, "exports": -1,
+        "wildcards": true, "conn": -1, "leaf": -1 });
+    let claims = json!({ "type": "account", "version": 2, "limits": limits });
+    let of_account = jwt(operator, &op, &acc, &claims);
+    let claims = json!({ "type": "user", "version": 2, "subs": -1, "data": -1, "payload": -1 });
+    let of_user = jwt(account, &acc, &user.public(), &claims);
+    let server = format!(
+        "operator: {of_operator}\nresolver: MEMORY\nresolver_preload: {{ {acc}: {of_account} }}"
+    );
+    for release in RELEASES {
+        let dir = tempfile::tempdir().unwrap();
+        let nats = Nats::started(dir.path(), release, &server).await;
+        let creds = dir.path().join("user.creds");
+        let write = |seed: &str| {
+            let text = format!(
+                "-----BEGIN NATS USER JWT-----\n{of_user}\n------END NATS USER JWT------\n\n\
+                 -----BEGIN USER NKEY SEED-----\n{seed}\n------END USER NKEY SEED------\n"
+            );
+            fs::write(&creds, text).unwrap();
+        };
+        write(&user.seed());
+        let config = format!("streaming {{ credentials: {:?} }}", creds.to_str().unwrap());
+        let config = file(dir.path(), &config);
+        let mut broker = Broker::on(&nats, dir.path(), &["-sc", &config]).await;
+        assert!(broker.stop().await.success());
+
+        // The JWT of one and the key of another.
+        write(&account.seed());
+        let url = nats.url();
+        let output = Broker::run(dir.path(), &["-ns", &url, "-sc", &config])
+            .fails()
+            .await;
+        assert!(output.contains("Authorization Violation"), "{output}");
     }
 }
 
