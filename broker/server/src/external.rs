@@ -153,10 +153,11 @@ impl External {
         loop {
             let server = connected.server.clone();
             let lost = self.serve(connected).await;
-            let mut link = self.link.borrow_mut();
-            link.end();
-            dialler.discover(&server, link.connect_urls());
-            drop(link);
+            {
+                let mut link = self.link.borrow_mut();
+                link.end();
+                dialler.discover(&server, link.connect_urls());
+            }
             banner::nats_lost(dialler.name(), &lost);
             connected = reconnect(&mut dialler).await;
             banner::nats_again(dialler.name(), &connected.server.address());
