@@ -46,6 +46,26 @@ fn a_heartbeat_is_an_empty_request_and_any_answer_will_do() {
     assert_eq!(world.engine.clients().next().unwrap().failed_heartbeats, 1);
 }
 
+/// A NATS server that is not ours says so on the reply subject, behind the publish.
+#[test]
+fn word_that_nobody_is_there_ends_a_heartbeat_as_a_failure_and_never_as_an_answer() {
+    let mut world = beating(3);
+    world.connect("me");
+    world.alive.clear();
+    world.mute.insert("hb.me".into());
+    world.advance_secs(1);
+    let failed = |world: &World| world.engine.clients().next().unwrap().failed_heartbeats;
+    assert_eq!(failed(&world), 0);
+    let (reply, now) = (world.last_reply.clone(), world.clock.now());
+    world.engine.no_responders_on(reply.as_bytes(), now);
+    assert_eq!(failed(&world), 1);
+    // Said again, or about something else.
+    world.engine.no_responders_on(reply.as_bytes(), now);
+    world.engine.no_responders_on(b"_INBOX.x", now);
+    world.engine.no_responders_on(b"", now);
+    assert_eq!(failed(&world), 1);
+}
+
 #[test]
 fn a_client_that_answers_after_as_many_misses_as_are_allowed_starts_again_from_none() {
     let mut world = beating(2);
