@@ -170,22 +170,13 @@ impl Partition {
 impl Engine {
     /// Whether this server may have its channels; one that is not partitioned always may.
     #[must_use]
-    pub fn claim(&self) -> Claim {
-        let partition = self.partition.as_ref();
-        partition.map_or(Claim::Held, |partition| partition.claim.clone())
-    }
-
-    /// Whether that is what [`Self::claim`] gives, without making it.
-    #[must_use]
-    pub fn has_claim(&self, claim: &Claim) -> bool {
-        match &self.partition {
-            None => *claim == Claim::Held,
-            Some(partition) => partition.claim == *claim,
-        }
+    pub fn claim(&self) -> &Claim {
+        static HELD: Claim = Claim::Held;
+        self.partition.as_ref().map_or(&HELD, |one| &one.claim)
     }
 
     /// NATS servers have become connected: there may be streaming servers that were not heard before.
-    pub fn servers_joined(&mut self, now: Now) {
+    pub fn servers_changed(&mut self, now: Now) {
         let is_running = self.phase == Phase::Running;
         if let Some(partition) = self.partition.as_mut().filter(|_| is_running) {
             self.now = now;

@@ -153,9 +153,9 @@ impl Shared {
 
     fn tell_claim(&self, engine: &Engine) {
         self.claim.send_if_modified(|told| {
-            let is_new = !engine.has_claim(told);
+            let is_new = *told != *engine.claim();
             if is_new {
-                *told = engine.claim();
+                told.clone_from(engine.claim());
             }
             is_new
         });
@@ -339,7 +339,7 @@ impl Internal for StreamingService {
     fn servers_changed(&mut self) {
         let now = self.shared.now_of_pass();
         if let Some(engine) = self.shared.engine.borrow_mut().as_mut() {
-            engine.servers_joined(now);
+            engine.servers_changed(now);
         }
     }
 

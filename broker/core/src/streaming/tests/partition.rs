@@ -34,9 +34,9 @@ fn config(channels: &[&str]) -> EngineConfig {
 /// One that has told its list and heard nothing.
 fn world(channels: &[&str]) -> World {
     let mut world = World::with(config(channels), 1);
-    assert_eq!(world.engine.claim(), Claim::Asking);
+    assert_eq!(*world.engine.claim(), Claim::Asking);
     world.advance_secs(1);
-    assert_eq!(world.engine.claim(), Claim::Held);
+    assert_eq!(*world.engine.claim(), Claim::Held);
     world
 }
 
@@ -64,9 +64,9 @@ fn nobody_is_served_before_the_others_had_time_to_object() {
     world.advance(std::time::Duration::from_millis(900));
     answer(&mut world, b"");
     world.advance(std::time::Duration::from_millis(900));
-    assert_eq!(world.engine.claim(), Claim::Asking);
+    assert_eq!(*world.engine.claim(), Claim::Asking);
     world.advance(std::time::Duration::from_millis(100));
-    assert_eq!(world.engine.claim(), Claim::Held);
+    assert_eq!(*world.engine.claim(), Claim::Held);
     assert!(world.is_listening_on("_STAN.discover.test-cluster"));
     assert!(world.is_listening_on("_STAN.pub.test-cluster.foo"));
     assert!(!world.is_listening_on("_STAN.pub.test-cluster.>"));
@@ -77,7 +77,7 @@ fn a_channel_of_another_server_ends_the_start() {
     let mut world = World::with(config(&["foo"]), 1);
     answer(&mut world, b"foo");
     assert_eq!(
-        world.engine.claim(),
+        *world.engine.claim(),
         Claim::Refused(
             "channel \"foo\" causes conflict with channels on server \"other\"".to_owned()
         )
@@ -90,11 +90,11 @@ fn lists_are_told_again_when_servers_meet_and_a_conflict_then_ends_the_service()
     let mut world = world(&["foo"]);
     world.take(LISTS);
     let now = world.clock.now();
-    world.engine.servers_joined(now);
+    world.engine.servers_changed(now);
     world.advance(std::time::Duration::from_millis(499));
     assert!(world.take(LISTS).is_empty());
     world.advance(std::time::Duration::from_millis(1));
-    assert_eq!(world.engine.claim(), Claim::Held);
+    assert_eq!(*world.engine.claim(), Claim::Held);
     answer(&mut world, b"foo");
     assert!(matches!(world.engine.claim(), Claim::Refused(_)));
     assert!(!world.is_listening());
