@@ -3,7 +3,7 @@
 
 use broker_proto::streaming::{
     CloseRequest, CloseResponse, ConnectRequest, ConnectResponse, CtrlMsg, Ping, PingResponse,
-    PubAck, PubMsgView, SubscriptionRequest, SubscriptionResponse, UnsubscribeRequest,
+    PubMsgView, SubscriptionRequest, SubscriptionResponse, UnsubscribeRequest,
 };
 use prost::Message;
 
@@ -198,12 +198,21 @@ fn subscribe(payload: &[u8]) -> Vec<&'static str> {
     ]
 }
 
+/// A `PubAck` whose guid comes back as it was, text or not.
+#[derive(Message)]
+struct AnyPubAck {
+    #[prost(bytes = "vec", tag = "1")]
+    guid: Vec<u8>,
+    #[prost(string, tag = "2")]
+    error: String,
+}
+
 /// The error in an answer, which must be one of the kind that is due.
 fn error_in(subject: Subject, answer: &[u8]) -> String {
     let error = match subject {
         Subject::Connect => ConnectResponse::decode(answer).map(|answer| answer.error),
         Subject::Ping => PingResponse::decode(answer).map(|answer| answer.error),
-        Subject::Publish => PubAck::decode(answer).map(|answer| answer.error),
+        Subject::Publish => AnyPubAck::decode(answer).map(|answer| answer.error),
         Subject::Close => CloseResponse::decode(answer).map(|answer| answer.error),
         _ => SubscriptionResponse::decode(answer).map(|answer| answer.error),
     };
