@@ -5,6 +5,8 @@
 //! a conflict then ends both. Clients are registered with all servers, but a request may come before
 //! the registration has: it waits for that, for a moment.
 
+mod lists;
+
 use std::collections::VecDeque;
 
 use broker_proto::streaming::{CtrlMsg, PubMsgView, SubscriptionResponse};
@@ -103,7 +105,7 @@ impl Partition {
         if channels.is_empty() {
             return Err(StartError::NoChannel);
         }
-        let lists = encode_lists(config, &channels)?;
+        let lists = lists::encode(config, &channels)?;
         Ok(Self {
             server_id: config.server_id.clone(),
             channels,
@@ -133,10 +135,10 @@ impl Partition {
         if payload.is_empty() || request.server_id == self.server_id {
             return None;
         }
-        let channels = decode_list(&request.data)?;
+        let channels = lists::decode(&request.data)?;
         let conflict = channels.iter().find(|theirs| {
             let mut ours = self.channels.iter();
-            ours.any(|ours| overlap(ours, theirs))
+            ours.any(|ours| lists::overlap(ours, theirs))
         });
         Some(CtrlMsg {
             msg_type: PARTITIONING,
@@ -360,60 +362,6 @@ impl Engine {
     }
 }
 
-/// Names with their lengths before them, in as many messages as are needed.
-fn encode_lists(config: &PartitionConfig, channels: &[String]) -> Result<Vec<Bytes>, StartError> {
-    let message = |data: Vec<u8>| CtrlMsg {
-        msg_type: PARTITIONING,
-        server_id: config.server_id.clone(),
-        data: data.into(),
-        ref_id: String::new(),
-    };
-    // The tag of the data and its length, at most.
-    let overhead = message(Vec::new()).encoded_len() + 8;
-    let mut lists = Vec::new();
-    let mut data = Vec::new();
-    for channel in channels {
-        let length = u16::try_from(channel.len()).map_err(|_| StartError::ChannelTooLong)?;
-        let needed = 2 + channel.len();
-        if overhead + needed > config.max_payload {
-            return Err(StartError::ChannelTooLong);
-        }
-        if overhead + data.len() + needed > config.max_payload {
-            lists.push(message(std::mem::take(&mut data)).encode_to_vec().into());
-        }
-        data.extend_from_slice(&length.to_le_bytes());
-        data.extend_from_slice(channel.as_bytes());
-    }
-    lists.push(message(data).encode_to_vec().into());
-    Ok(lists)
-}
-
-fn decode_list(mut data: &[u8]) -> Option<Vec<String>> {
-    let mut channels = Vec::new();
-    while !data.is_empty() {
-        let (length, rest) = data.split_first_chunk::<2>()?;
-        let (name, rest) = rest.split_at_checked(u16::from_le_bytes(*length).into())?;
-        channels.push(String::from_utf8(name.to_owned()).ok()?);
-        data = rest;
-    }
-    Some(channels)
-}
-
-/// Whether a channel could be one of both.
-fn overlap(one: &str, other: &str) -> bool {
-    let (mut one, mut other) = (one.split('.'), other.split('.'));
-    loop {
-        match (one.next(), other.next()) {
-            (None, None) => return true,
-            (None, _) | (_, None) => return false,
-            (Some(">"), _) | (_, Some(">")) => return true,
-            (Some("*"), _) | (_, Some("*")) => {}
-            (Some(one), Some(other)) if one == other => {}
-            _ => return false,
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -438,7 +386,7 @@ mod tests {
         for lists in [whole.lists, split.lists] {
             let decoded = lists.iter().flat_map(|list| {
                 let message = CtrlMsg::decode(&**list).unwrap();
-                decode_list(&message.data).unwrap()
+                lists::decode(&message.data).unwrap()
             });
             assert_eq!(decoded.collect::<Vec<_>>(), names);
         }
@@ -448,24 +396,6 @@ mod tests {
             StartError::ChannelTooLong
         );
         assert_eq!(partition(100, &[]).unwrap_err(), StartError::NoChannel);
-    }
-
-    #[test]
-    fn channels_of_both_are_found_literally_and_by_wildcards() {
-        for (one, other, expected) in [
-            ("foo", "foo", true),
-            ("foo", "bar", false),
-            ("foo.*", "foo.bar", true),
-            ("foo.>", "foo.bar.baz", true),
-            ("foo.>", "foo", false),
-            ("*.bar", "foo.*", true),
-            ("foo.*", "bar.*", false),
-            ("foo.*", "foo.*.bar", false),
-            (">", "foo", true),
-        ] {
-            assert_eq!(overlap(one, other), expected, "{one} {other}");
-            assert_eq!(overlap(other, one), expected, "{other} {one}");
-        }
     }
 
     #[test]
