@@ -98,8 +98,8 @@ impl SealedStore {
     }
 
     fn seal(&self, lane: usize, batch: &Arc<Batch>) -> Result<Arc<Batch>, String> {
+        self.learn_channels(batch)?;
         if batch.rows.is_empty() {
-            self.learn_channels(batch)?;
             return Ok(Arc::clone(batch));
         }
         if let Some(SealedBatch { given, sealed }) = &*self.last[lane].borrow()
@@ -107,7 +107,6 @@ impl SealedStore {
         {
             return Ok(Arc::clone(sealed));
         }
-        self.learn_channels(batch)?;
         let sealed = Arc::new(self.seal_rows(batch)?);
         *self.last[lane].borrow_mut() = Some(SealedBatch {
             given: Arc::clone(batch),

@@ -79,15 +79,13 @@ impl Engine {
             let channel = &mut self.channels[flight.channels[publisher.slot].channel];
             channel.stored(row.sequence, row.timestamp, flight.batch.message(row));
         }
-        let ticks = self.ticks(self.now);
-        for share in flight.channels.iter().filter(|share| share.msgs > 0) {
-            self.channels[share.channel].last_activity = ticks;
-        }
         for trim in &flight.batch.trims {
             self.trimmed(trim);
         }
         self.keep(lane, &flight);
+        let ticks = self.ticks(self.now);
         for share in flight.channels.iter().filter(|share| share.msgs > 0) {
+            self.channels[share.channel].last_activity = ticks;
             self.watch_limits(lane, share.channel);
         }
         self.settle_tickets(&flight.tickets, Ok(()));

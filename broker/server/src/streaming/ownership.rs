@@ -45,8 +45,8 @@ pub(crate) enum Ownership {
     Active,
 }
 
-/// Serves whenever the store can be owned, with the settings of the moment, until the token is cancelled; then gives the store back.
-/// Ends with an error only where trying again cannot help.
+/// Serves whenever the store can be owned, with the settings of the moment, until the token is
+/// cancelled; then gives the store back. Ends with an error only where trying again cannot help.
 pub(crate) async fn supervise(
     shared: Rc<Shared>,
     config: watch::Receiver<EngineConfig>,
@@ -142,7 +142,7 @@ async fn serve(
     }
     let begun = tokio::select! {
         () = token.cancelled() => false,
-        held = held(&mut claim) => {
+        held = claim_is(&mut claim, |claim| *claim != Claim::Asking) => {
             held?;
             true
         }
@@ -168,7 +168,7 @@ async fn serve(
                 let settings = config.borrow_and_update().clone();
                 shared.drive(|engine, now| engine.reconfigure(settings, now));
             }
-            refused = refused(&mut claim) => return Err(refused),
+            refused = claim_is(&mut claim, |claim| matches!(claim, Claim::Refused(_))) => refused?,
             () = &mut deposed => {
                 warn!("lost store lock, stepping down to standby");
                 state.send_replace(Ownership::Standby);
@@ -208,21 +208,18 @@ async fn ensure_alone(
     }
 }
 
-/// Waits until no other server objects to our channels.
-async fn held(claim: &mut watch::Receiver<Claim>) -> anyhow::Result<()> {
-    let told = claim.wait_for(|claim| *claim != Claim::Asking).await;
-    match told.map(|claim| claim.clone()) {
-        Ok(Claim::Refused(reason)) => anyhow::bail!("Partitioning error: {reason}"),
-        _ => Ok(()),
-    }
-}
-
-/// Waits until another server objects.
-async fn refused(claim: &mut watch::Receiver<Claim>) -> anyhow::Error {
-    let is_refused = |claim: &Claim| matches!(claim, Claim::Refused(_));
-    match claim.wait_for(is_refused).await.map(|claim| claim.clone()) {
-        Ok(Claim::Refused(reason)) => anyhow::anyhow!("Partitioning error: {reason}"),
-        _ => std::future::pending().await,
+/// Waits until the claim on our channels is like that.
+///
+/// # Errors
+/// Another server has one of them.
+async fn claim_is(
+    claim: &mut watch::Receiver<Claim>,
+    wanted: impl FnMut(&Claim) -> bool,
+) -> anyhow::Result<()> {
+    let told = claim.wait_for(wanted).await;
+    match &*told.context("the engine is gone")? {
+        Claim::Refused(reason) => anyhow::bail!("Partitioning error: {reason}"),
+        Claim::Asking | Claim::Held => Ok(()),
     }
 }
 
