@@ -1,6 +1,6 @@
 //! What the shell must now do for the streaming engine.
 
-use std::sync::Arc;
+use std::{ops::Range, sync::Arc};
 
 use bytes::Bytes;
 
@@ -50,6 +50,35 @@ impl Payload {
     }
 }
 
+/// Acknowledgements of one flush. Far the most frequent effect, so that they come together and share
+/// their memory.
+#[derive(Clone, Debug)]
+pub struct PubAcks {
+    pub(crate) replies: Bytes,
+    pub(crate) acks: Bytes,
+    /// In the order of the publications.
+    pub(crate) places: Vec<PubAckPlace>,
+}
+
+/// Where one of them is in `PubAcks::replies` and in `PubAcks::acks`. A publisher that wants none has
+/// an empty subject.
+#[derive(Clone, Debug)]
+pub(crate) struct PubAckPlace {
+    pub(crate) reply: Range<usize>,
+    pub(crate) ack: Range<usize>,
+}
+
+impl PubAcks {
+    /// Reply subjects, each with its payloads; successive ones for the same publisher together.
+    pub fn runs(&self) -> impl Iterator<Item = (&[u8], impl Iterator<Item = &[u8]>)> {
+        let runs = self.places.chunk_by(|a, b| a.reply == b.reply);
+        runs.filter(|run| !run[0].reply.is_empty()).map(|run| {
+            let acks = run.iter().map(|place| &self.acks[place.ack.clone()]);
+            (&self.replies[run[0].reply.clone()], acks)
+        })
+    }
+}
+
 /// Performed by the shell strictly in the order given. A publish that follows a `Subscribe` may
 /// rely on the subscription being in force.
 #[derive(Clone, Debug)]
@@ -66,6 +95,8 @@ pub enum Effect {
         payload: Payload,
         request: Option<RequestId>,
     },
+    /// Publish acknowledgements to publishers.
+    Acknowledge(PubAcks),
     /// Make a batch durable; answered by `Engine::flushed` for this lane. At most one flush of a
     /// lane is under way.
     Flush { lane: usize, batch: Arc<Batch> },

@@ -10,7 +10,7 @@ use std::{
 use ahash::RandomState;
 use broker_core::{
     account::Account,
-    effect::{HandlerId, Payload},
+    effect::HandlerId,
     interest::{Delivery, RouteDelivery},
     peer::{Peer, SOFT_LIMIT},
     router::Outlet,
@@ -177,12 +177,12 @@ impl Message for Publication<'_> {
 pub(crate) struct ServiceMessage<'a> {
     pub(crate) subject: &'a [u8],
     pub(crate) reply: &'a [u8],
-    pub(crate) payload: &'a Payload,
+    pub(crate) payload: [&'a [u8]; 2],
 }
 
 impl Message for ServiceMessage<'_> {
     fn body_bytes(&self) -> usize {
-        self.payload.len()
+        self.payload[0].len() + self.payload[1].len()
     }
 
     fn reply(&self) -> &[u8] {
@@ -197,19 +197,17 @@ impl Message for ServiceMessage<'_> {
         output: &mut Output,
         pool: &mut ChunkPool,
     ) {
-        let pieces = [&self.payload.body[..], &self.payload.tail[..]];
         route::message(
             prefix,
             queues,
             self.reply,
-            &pieces,
+            &self.payload,
             &mut output.writer(pool),
         );
     }
 
     fn write(&self, prefix: &[u8], _headers: bool, output: &mut Output, pool: &mut ChunkPool) {
-        let pieces = [&self.payload.body[..], &self.payload.tail[..]];
-        encode::message(prefix, self.reply, &pieces, &mut output.writer(pool));
+        encode::message(prefix, self.reply, &self.payload, &mut output.writer(pool));
     }
 
     /// Not reached: a service that publishes is at work, so it gets a copy afterwards.
@@ -220,8 +218,7 @@ impl Message for ServiceMessage<'_> {
     }
 
     fn copy_to(&self, handler: HandlerId, batch: &mut InternalBatch) {
-        let pieces = [&self.payload.body[..], &self.payload.tail[..]];
-        batch.push(handler, self.subject, self.reply, b"", pieces);
+        batch.push(handler, self.subject, self.reply, b"", self.payload);
     }
 }
 

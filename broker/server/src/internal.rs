@@ -3,7 +3,7 @@
 
 use std::any::Any;
 
-use broker_core::effect::{HandlerId, Payload};
+use broker_core::effect::HandlerId;
 
 /// A service inside the broker that listens and publishes without a socket. Lives on worker 0.
 ///
@@ -40,9 +40,9 @@ pub(crate) trait Bus {
     /// Ends what `subscribe` began. Unknown handlers are ignored.
     fn unsubscribe(&mut self, handler: HandlerId);
 
-    /// Returns whether anybody was interested. Connections that got something are flushed at the end
-    /// of the pass.
-    fn publish(&mut self, subject: &[u8], reply: &[u8], payload: &Payload) -> bool;
+    /// Publishes successive messages for one subject, each payload in two pieces. Returns whether
+    /// anybody was interested. Connections that got something are flushed at the end of the pass.
+    fn publish(&mut self, subject: &[u8], reply: &[u8], payloads: &[[&[u8]; 2]]) -> bool;
 }
 
 /// Messages for services, copied: from a worker that does not have them, or delivered while a service

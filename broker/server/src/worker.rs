@@ -16,11 +16,12 @@ use std::{
 };
 
 use broker_core::{
-    effect::{HandlerId, Payload},
+    effect::HandlerId,
     interest::InterestCache,
-    router::{Dice, route},
+    router::{Dice, MAX_RUN, route},
     subscription::{Subscription, Target},
 };
+use smallvec::SmallVec;
 use tokio::{
     sync::Notify,
     time::{Sleep, sleep_until},
@@ -405,25 +406,31 @@ impl Bus for Worker {
         exchange.shared.unsubscribe(global, old.as_slice());
     }
 
-    fn publish(&mut self, subject: &[u8], reply: &[u8], payload: &Payload) -> bool {
+    fn publish(&mut self, subject: &[u8], reply: &[u8], payloads: &[[&[u8]; 2]]) -> bool {
         let shared = Arc::clone(&self.exchange.shared);
         let global = shared.accounts.global();
         let interest = self.cache.look_up(subject, global);
         if interest.is_empty() {
             return false;
         }
-        let message = ServiceMessage {
-            subject,
-            reply,
-            payload,
-        };
-        let reached = route(
-            &interest,
-            &[message],
-            None,
-            &mut self.dice,
-            &mut self.exchange,
-        );
+        let mut reached = 0;
+        for run in payloads.chunks(MAX_RUN) {
+            let messages: SmallVec<[_; MAX_RUN]> = run
+                .iter()
+                .map(|payload| ServiceMessage {
+                    subject,
+                    reply,
+                    payload: *payload,
+                })
+                .collect();
+            reached |= route(
+                &interest,
+                &messages,
+                None,
+                &mut self.dice,
+                &mut self.exchange,
+            );
+        }
         self.exchange.end_exhausted(global);
         self.count_forwarded(global);
         self.schedule_pass();

@@ -2,10 +2,11 @@
 
 use std::{
     cell::RefCell,
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, HashMap, VecDeque},
     sync::Arc,
 };
 
+use ahash::RandomState;
 use broker_core::durable::{
     Batch, Change, ChannelId, FlushOutcome, Recovered, RecoveredChannel, RecoveredSubscription,
     Row, Sequence, StoredMessage, Trim,
@@ -97,7 +98,7 @@ impl Store for MemoryStore {
 struct State {
     server_info: Option<ServerInfo>,
     clients: BTreeMap<String, ClientInfo>,
-    channels: BTreeMap<ChannelId, Channel>,
+    channels: HashMap<ChannelId, Channel, RandomState>,
     last_channel_id: u32,
     last_subscription_id: u64,
 }
@@ -193,10 +194,12 @@ impl State {
             return Recovered::default();
         }
         let channels = self.channels.iter();
+        let mut channels: Vec<_> = channels.map(|(id, channel)| channel.recover(*id)).collect();
+        channels.sort_by_key(|channel| channel.id);
         Recovered {
             server_info: self.server_info.clone(),
             clients: self.clients.values().cloned().collect(),
-            channels: channels.map(|(id, channel)| channel.recover(*id)).collect(),
+            channels,
             last_channel_id: self.last_channel_id,
             last_subscription_id: self.last_subscription_id,
         }

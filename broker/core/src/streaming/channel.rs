@@ -13,7 +13,7 @@ use super::{
     sizes::Sizes,
 };
 use crate::{
-    durable::{ChannelId, ChannelLimits, RecoveredChannel, Sequence},
+    durable::{Batch, ChannelId, ChannelLimits, RecoveredChannel, Row, Sequence},
     effect::LoadId,
 };
 
@@ -105,7 +105,9 @@ pub(super) struct Channel {
     pub(super) messages: u64,
     pub(super) bytes: u64,
     pub(super) sizes: Sizes,
+    /// Messages up to `last`, while somebody follows.
     recent: VecDeque<Recent>,
+    is_followed: bool,
     /// Plain subscriptions and durables, offline ones included.
     pub(super) subs: Vec<SubKey>,
     pub(super) groups: Vec<GroupKey>,
@@ -162,6 +164,7 @@ impl Channel {
             bytes: channel.bytes,
             sizes: Sizes::recovered(channel.messages, channel.bytes),
             recent: VecDeque::new(),
+            is_followed: false,
             subs: Vec::new(),
             groups: Vec::new(),
             durables: HashMap::default(),
@@ -178,18 +181,32 @@ impl Channel {
         }
     }
 
+    /// Whether what becomes durable now will soon be looked up: to be sent to a live subscription, or to
+    /// see when the oldest message ends. What nobody looks up is not kept in memory.
+    pub(super) fn set_followed(&mut self, has_live_subscription: bool) {
+        self.is_followed = has_live_subscription || self.limits.max_age_nanos > 0;
+        if !self.is_followed {
+            self.recent.clear();
+        }
+    }
+
     /// A message became durable: the one after `last`.
-    pub(super) fn stored(&mut self, sequence: Sequence, timestamp: i64, data: Bytes) {
+    pub(super) fn stored(&mut self, row: &Row, batch: &Batch) {
         assert_eq!(
-            sequence,
+            row.sequence,
             self.last.next(),
             "messages of a channel become durable in order"
         );
-        self.last = sequence;
+        self.last = row.sequence;
         self.messages += 1;
-        self.bytes += data.len() as u64;
-        self.sizes.push(data.len());
-        self.recent.push_back(Recent { timestamp, data });
+        self.bytes += (row.end - row.start) as u64;
+        self.sizes.push(row.end - row.start);
+        if self.is_followed {
+            self.recent.push_back(Recent {
+                timestamp: row.timestamp,
+                data: batch.message(row),
+            });
+        }
     }
 
     /// Whether this durable message or an earlier one is held in memory for live subscriptions.
@@ -323,11 +340,26 @@ mod tests {
             max_inactivity_nanos: 0,
         };
         let mut channel = Channel::new(ChannelId(1), "c", unlimited);
+        channel.set_followed(true);
         for number in 1..=messages {
-            let data = Bytes::copy_from_slice(&[number]);
-            channel.stored(Sequence(number.into()), i64::from(number), data);
+            store(&mut channel, number);
         }
         channel
+    }
+
+    fn store(channel: &mut Channel, number: u8) {
+        let row = Row {
+            channel: channel.id,
+            sequence: Sequence(number.into()),
+            timestamp: number.into(),
+            start: 0,
+            end: 1,
+        };
+        let batch = Batch {
+            data: Bytes::copy_from_slice(&[number]),
+            ..Batch::default()
+        };
+        channel.stored(&row, &batch);
     }
 
     fn first_data(channel: &Channel) -> Option<u8> {
@@ -346,8 +378,21 @@ mod tests {
         assert_eq!(channel.first_timestamp(), Some(7));
         channel.trim_below(Sequence(10));
         assert_eq!((channel.recent.len(), first_data(&channel)), (0, None));
-        channel.stored(Sequence(10), 10, Bytes::from_static(&[10]));
+        store(&mut channel, 10);
         assert_eq!(first_data(&channel), Some(10));
+    }
+
+    #[test]
+    fn what_nobody_looks_up_is_not_held_in_memory() {
+        let mut channel = stored(3);
+        channel.set_followed(false);
+        store(&mut channel, 4);
+        assert_eq!((channel.recent.len(), channel.last), (0, Sequence(4)));
+        channel.set_followed(true);
+        store(&mut channel, 5);
+        assert!(!channel.is_at_hand(Sequence(4)));
+        let lookup = channel.lookup(ChannelKey(1), Sequence(5), &mut Pages::new(0));
+        assert!(matches!(lookup, Lookup::Found(message) if *message.data == [5]));
     }
 
     #[test]

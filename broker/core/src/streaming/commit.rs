@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     durable::{Change, ChannelId, FlushOutcome, Row, Sequence, Trim},
-    effect::{Effect, HandlerId, Payload},
+    effect::{Effect, HandlerId, Payload, PubAcks},
 };
 
 /// What a message kept at hand costs beyond its bytes.
@@ -75,9 +75,12 @@ impl Engine {
     /// The order is what clients rely on: responses, then deliveries, then publish acks. The next
     /// flush starts before all the writing, so that the store works meanwhile.
     fn stored(&mut self, lane: usize, flight: InFlight) {
-        for (row, publisher) in flight.batch.rows.iter().zip(&flight.publishers) {
-            let channel = &mut self.channels[flight.channels[publisher.slot].channel];
-            channel.stored(row.sequence, row.timestamp, flight.batch.message(row));
+        for share in flight.channels.iter().filter(|share| share.msgs > 0) {
+            let is_followed = self.online_subs(share.channel).next().is_some();
+            self.channels[share.channel].set_followed(is_followed);
+        }
+        for (row, slot) in flight.batch.rows.iter().zip(&flight.slots) {
+            self.channels[flight.channels[*slot].channel].stored(row, &flight.batch);
         }
         for trim in &flight.batch.trims {
             self.trimmed(trim);
@@ -96,24 +99,8 @@ impl Engine {
             }
         }
         self.counters.messages_stored += flight.batch.rows.len() as u64;
-        if !flight.publishers.is_empty() {
-            self.finished.push_back(flight);
-        }
-    }
-
-    /// Answers the publishers of a durable batch.
-    pub(super) fn ack_publishers(&mut self, flight: &InFlight) {
-        for publisher in flight
-            .publishers
-            .iter()
-            .filter(|publisher| !publisher.reply.is_empty())
-        {
-            self.effects.push_back(Effect::Publish {
-                subject: flight.replies.slice(publisher.reply.clone()),
-                reply: Bytes::new(),
-                payload: Payload::new(flight.acks.slice(publisher.ack.clone())),
-                request: None,
-            });
+        if !flight.batch.rows.is_empty() {
+            self.finished.push_back(flight.answers);
         }
     }
 
@@ -134,6 +121,7 @@ impl Engine {
         let shares = flight.channels.iter().filter(|share| share.msgs > 0);
         let last: Vec<(ChannelKey, Sequence)> = shares
             .map(|share| (share.channel, self.channels[share.channel].last))
+            .filter(|(channel, last)| self.channels[*channel].is_at_hand(*last))
             .collect();
         if last.is_empty() {
             return;
@@ -282,16 +270,17 @@ impl Engine {
         let mut error = BytesMut::new();
         put_pub_ack(&mut error, b"", reason.as_bytes());
         let error = error.freeze();
-        for publisher in flight
-            .publishers
-            .iter()
-            .filter(|publisher| !publisher.reply.is_empty())
-        {
+        let PubAcks {
+            replies,
+            acks,
+            places,
+        } = &flight.answers;
+        for place in places.iter().filter(|place| !place.reply.is_empty()) {
             self.effects.push_back(Effect::Publish {
-                subject: flight.replies.slice(publisher.reply.clone()),
+                subject: replies.slice(place.reply.clone()),
                 reply: Bytes::new(),
                 payload: Payload {
-                    body: flight.acks.slice(publisher.ack.clone()),
+                    body: acks.slice(place.ack.clone()),
                     tail: error.clone(),
                 },
                 request: None,

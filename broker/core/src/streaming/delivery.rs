@@ -26,8 +26,8 @@ impl Engine {
     pub(super) fn go_on(&mut self) -> bool {
         if let Some(reader) = self.ready.pop_front() {
             self.serve(reader);
-        } else if let Some(flight) = self.finished.pop_front() {
-            self.ack_publishers(&flight);
+        } else if let Some(answers) = self.finished.pop_front() {
+            self.effects.push_back(Effect::Acknowledge(answers));
         } else {
             return false;
         }

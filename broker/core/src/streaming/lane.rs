@@ -3,10 +3,13 @@
 use std::{collections::VecDeque, mem, ops::Range, sync::Arc};
 
 use broker_proto::streaming::{PubMsgView, Stamp, put_msg, put_pub_ack, put_renumbered};
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 
 use super::{channel::Channel, keys::ChannelKey, tickets::TicketId};
-use crate::durable::{Batch, Change, Row, Sequence, Trim};
+use crate::{
+    durable::{Batch, Change, Row, Sequence, Trim},
+    effect::{PubAckPlace, PubAcks},
+};
 
 /// Rows of one flush. From about 500 on the rate of a database is flat; more only adds latency.
 const MAX_FLUSH_ROWS: usize = 2_000;
@@ -19,15 +22,6 @@ const MAX_FLUSH_CHANGES: usize = 2_000;
 
 /// Buffers are allocated in pieces of at least this, which small batches share.
 const BUFFER_BYTES: usize = 64 << 10;
-
-/// Where a publisher wants its answer, and the answer: ranges of the draft's side buffers.
-#[derive(Clone, Debug)]
-pub(super) struct Publisher {
-    /// Place in `Draft::channels`.
-    pub(super) slot: usize,
-    pub(super) reply: Range<usize>,
-    pub(super) ack: Range<usize>,
-}
 
 /// What a draft adds to one channel.
 #[derive(Clone, Copy, Debug)]
@@ -46,8 +40,10 @@ pub(super) struct Draft {
     pub(super) rows: Vec<Row>,
     pub(super) trims: Vec<Trim>,
     data: BytesMut,
-    /// One a row.
-    publishers: Vec<Publisher>,
+    /// Of each row, the place of its channel in `channels`.
+    slots: Vec<usize>,
+    /// Of each row, where its publisher wants the answer, and the answer.
+    answers: Vec<PubAckPlace>,
     acks: BytesMut,
     replies: BytesMut,
     pub(super) channels: Vec<Share>,
@@ -58,9 +54,9 @@ pub(super) struct Draft {
 #[derive(Debug)]
 pub(super) struct InFlight {
     pub(super) batch: Arc<Batch>,
-    pub(super) publishers: Vec<Publisher>,
-    pub(super) acks: Bytes,
-    pub(super) replies: Bytes,
+    /// Of each row, the place of its channel in `channels`.
+    pub(super) slots: Vec<usize>,
+    pub(super) answers: PubAcks,
     pub(super) channels: Vec<Share>,
     pub(super) tickets: Vec<TicketId>,
 }
@@ -100,7 +96,8 @@ impl Draft {
             rows: Vec::new(),
             trims: Vec::new(),
             data: BytesMut::new(),
-            publishers: Vec::new(),
+            slots: Vec::new(),
+            answers: Vec::new(),
             acks: BytesMut::new(),
             replies: BytesMut::new(),
             channels: Vec::new(),
@@ -115,7 +112,8 @@ impl Draft {
         next.acks = rest_of(&mut full.acks);
         next.replies = rest_of(&mut full.replies);
         next.rows.reserve(full.rows.len().min(MAX_FLUSH_ROWS));
-        next.publishers.reserve(full.rows.len().min(MAX_FLUSH_ROWS));
+        next.slots.reserve(full.rows.len().min(MAX_FLUSH_ROWS));
+        next.answers.reserve(full.rows.len().min(MAX_FLUSH_ROWS));
         next
     }
 
@@ -202,20 +200,21 @@ impl Draft {
         let slot = self.share(key, channel);
         self.channels[slot].msgs += 1;
         self.channels[slot].bytes += (end - start) as u64;
-        let publisher = self.publisher(slot, message.guid, reply);
-        self.publishers.push(publisher);
+        self.slots.push(slot);
+        let answer = self.answer(message.guid, reply);
+        self.answers.push(answer);
     }
 
-    fn publisher(&mut self, slot: usize, guid: &[u8], reply: &[u8]) -> Publisher {
+    fn answer(&mut self, guid: &[u8], reply: &[u8]) -> PubAckPlace {
         // A publisher uses one reply subject for all its messages.
-        let reply = match self.publishers.last() {
+        let reply = match self.answers.last() {
             Some(last) if self.replies[last.reply.clone()] == *reply => last.reply.clone(),
             _ => extend(&mut self.replies, |replies| {
                 replies.extend_from_slice(reply)
             }),
         };
         let ack = extend(&mut self.acks, |acks| put_pub_ack(acks, guid, b""));
-        Publisher { slot, reply, ack }
+        PubAckPlace { reply, ack }
     }
 
     /// Gives every row of the named channels a new sequence, counting on from there, and moves the
@@ -226,8 +225,8 @@ impl Draft {
         for share in &mut self.channels {
             share.bytes = 0;
         }
-        for (row, publisher) in self.rows.iter_mut().zip(&self.publishers) {
-            let share = &mut self.channels[publisher.slot];
+        for (row, slot) in self.rows.iter_mut().zip(&self.slots) {
+            let share = &mut self.channels[*slot];
             let start = self.data.len();
             let message = &before[row.start..row.end];
             match next
@@ -252,7 +251,8 @@ impl Draft {
             rows,
             trims,
             data,
-            publishers,
+            slots,
+            answers,
             acks,
             replies,
             channels,
@@ -266,9 +266,12 @@ impl Draft {
                 data: data.freeze(),
                 trims,
             }),
-            publishers,
-            acks: acks.freeze(),
-            replies: replies.freeze(),
+            slots,
+            answers: PubAcks {
+                replies: replies.freeze(),
+                acks: acks.freeze(),
+                places: answers,
+            },
             channels,
             tickets,
         }
@@ -285,9 +288,10 @@ impl InFlight {
             rows: batch.rows,
             trims: batch.trims,
             data: BytesMut::from(batch.data),
-            publishers: self.publishers,
-            acks: BytesMut::from(self.acks),
-            replies: BytesMut::from(self.replies),
+            slots: self.slots,
+            answers: self.answers.places,
+            acks: BytesMut::from(self.answers.acks),
+            replies: BytesMut::from(self.answers.replies),
             channels: self.channels,
             tickets: self.tickets,
         }

@@ -59,7 +59,7 @@ use self::{
     clients::Clients,
     heartbeat::Inquiry,
     keys::{ChannelKey, GroupKey, Handler, SubKey, Table},
-    lane::{Draft, InFlight, Lane},
+    lane::{Draft, Lane},
     loads::Purpose,
     nuid::NuidSource,
     pages::Pages,
@@ -73,7 +73,7 @@ use self::{
 use crate::{
     Now,
     durable::{ChannelId, FlushOutcome, Sequence, StoredMessage},
-    effect::{Effect, HandlerId, LoadId, Payload, RequestId},
+    effect::{Effect, HandlerId, LoadId, Payload, PubAcks, RequestId},
 };
 
 pub use self::{
@@ -130,7 +130,7 @@ pub struct Engine {
     /// Readers that may have something to get; served when the effects before that are performed.
     ready: VecDeque<Reader>,
     /// Durable batches whose publishers have not been answered; they are after the readers.
-    finished: VecDeque<InFlight>,
+    finished: VecDeque<PubAcks>,
     dirty: Vec<SubKey>,
     /// Of the input being dealt with.
     now: Now,

@@ -8,7 +8,7 @@ use std::{
 };
 
 use ahash::RandomState;
-use broker_core::effect::{HandlerId, Payload};
+use broker_core::effect::HandlerId;
 use broker_proto::{
     encode::{PING, PONG, Sink},
     op::ParseError,
@@ -273,20 +273,22 @@ impl Bus for Link {
 
     /// Who is interested the server knows, and says later ([`upstream::is_no_responders`]); without a
     /// connection nobody is.
-    fn publish(&mut self, subject: &[u8], reply: &[u8], payload: &Payload) -> bool {
-        if self.is_up && payload.len() > self.max_payload {
-            let limit = self.max_payload;
-            // The server would close the connection.
-            self.complain(&format!(
-                "a message of more than max_payload ({limit} bytes) is not sent"
-            ));
-            return true;
+    fn publish(&mut self, subject: &[u8], reply: &[u8], payloads: &[[&[u8]; 2]]) -> bool {
+        if !self.is_up {
+            return false;
         }
-        if self.is_up {
-            let pieces = [&payload.body[..], &payload.tail[..]];
-            upstream::put_publish(subject, reply, &pieces, &mut self.unsent);
+        for payload in payloads {
+            if payload[0].len() + payload[1].len() > self.max_payload {
+                let limit = self.max_payload;
+                // The server would close the connection.
+                self.complain(&format!(
+                    "a message of more than max_payload ({limit} bytes) is not sent"
+                ));
+                continue;
+            }
+            upstream::put_publish(subject, reply, payload, &mut self.unsent);
         }
-        self.is_up
+        true
     }
 }
 
@@ -306,8 +308,8 @@ mod tests {
         String::from_utf8(link.unsent.0.split().to_vec()).unwrap()
     }
 
-    fn payload(text: &'static str) -> Payload {
-        Payload::new(bytes::Bytes::from_static(text.as_bytes()))
+    fn payload(text: &str) -> [[&[u8]; 2]; 1] {
+        [[text.as_bytes(), b""]]
     }
 
     #[test]

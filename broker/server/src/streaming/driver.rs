@@ -197,9 +197,16 @@ impl Shared {
                 payload,
                 request,
             } => {
-                let interest = bus.publish(&subject, &reply, &payload);
+                let pieces = [&payload.body[..], &payload.tail[..]];
+                let interest = bus.publish(&subject, &reply, &[pieces]);
                 if let (false, Some(request)) = (interest, request) {
                     engine.no_responders(request, now);
+                }
+            }
+            Effect::Acknowledge(answers) => {
+                for (subject, acks) in answers.runs() {
+                    let acks: Vec<[&[u8]; 2]> = acks.map(|ack| [ack, b""]).collect();
+                    bus.publish(subject, b"", &acks);
                 }
             }
             Effect::Flush { lane, batch } => {

@@ -3,9 +3,8 @@
 
 use std::time::{Duration, Instant};
 
-use broker_core::effect::{HandlerId, Payload};
+use broker_core::effect::HandlerId;
 use broker_proto::streaming::{CloseRequest, ConnectRequest, ConnectResponse};
-use bytes::Bytes;
 use prost::Message as _;
 use tokio::{
     sync::oneshot,
@@ -103,10 +102,11 @@ impl Shared {
 
     /// Returns whether anybody may be there.
     fn publish(&self, subject: &str, reply: &str, message: &impl prost::Message) -> bool {
-        let payload = Payload::new(Bytes::from(message.encode_to_vec()));
+        let payload = message.encode_to_vec();
+        let payloads: &[[&[u8]; 2]] = &[[&payload, b""]];
         let published = self
             .host()
-            .with_internal(|_, bus| bus.publish(subject.as_bytes(), reply.as_bytes(), &payload));
+            .with_internal(|_, bus| bus.publish(subject.as_bytes(), reply.as_bytes(), payloads));
         published.unwrap_or(false)
     }
 }

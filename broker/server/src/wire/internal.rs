@@ -2,8 +2,7 @@
 
 use std::{cell::Cell, rc::Rc};
 
-use broker_core::effect::{HandlerId, Payload};
-use bytes::Bytes;
+use broker_core::effect::HandlerId;
 
 use super::Server;
 use crate::internal::{Bus, Internal};
@@ -57,16 +56,12 @@ impl Internal for Echo {
                 reply,
                 payload,
             } = noted;
-            let payload = Payload {
-                body: Bytes::from(subject),
-                tail: Bytes::from(payload),
-            };
             let to: &[u8] = if handler == RELAY {
                 b"echo.relayed"
             } else {
                 &reply
             };
-            if !bus.publish(to, &reply, &payload) {
+            if !bus.publish(to, &reply, &[[&subject, &payload]]) {
                 self.unanswered += 1;
             }
         }
@@ -116,9 +111,9 @@ fn what_a_task_publishes_reaches_the_service_too() {
         Box::pin(async move {
             tokio::task::spawn_local(async move {
                 receiver.await.unwrap();
-                let payload = Payload::new(Bytes::from_static(b"tick"));
+                let payloads: &[[&[u8]; 2]] = &[[b"tick", b""]];
                 let reached =
-                    worker.with_internal(|_, bus| bus.publish(b"echo.t", b"in", &payload));
+                    worker.with_internal(|_, bus| bus.publish(b"echo.t", b"in", payloads));
                 assert_eq!(reached, Some(true));
             });
             Some(Box::new(Echo::default()) as Box<dyn Internal>)

@@ -110,6 +110,13 @@ impl Shell {
                     let body = [&payload.body[..], &payload.tail[..]].concat();
                     self.published.push((subject, body));
                 }
+                Effect::Acknowledge(answers) => {
+                    for (subject, acks) in answers.runs() {
+                        let subject = String::from_utf8_lossy(subject);
+                        let acks = acks.map(|ack| (subject.clone().into_owned(), ack.to_vec()));
+                        self.published.extend(acks);
+                    }
+                }
                 Effect::Flush { lane, batch } => {
                     self.store(&batch);
                     self.engine.flushed(lane, FlushOutcome::Stored, self.now);

@@ -180,6 +180,13 @@ impl World {
                     self.engine.no_responders(request, now);
                 }
             }
+            Effect::Acknowledge(answers) => {
+                for (subject, acks) in answers.runs() {
+                    let subject = String::from_utf8(subject.to_vec()).unwrap();
+                    let acks = acks.map(|ack| (subject.clone(), Bytes::copy_from_slice(ack)));
+                    self.published.extend(acks);
+                }
+            }
             Effect::Flush { lane, batch } => {
                 assert!(
                     self.flights[lane].is_none(),

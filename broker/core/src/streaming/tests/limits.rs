@@ -148,6 +148,12 @@ fn reconfigure(world: &mut World, change: impl FnOnce(&mut EngineConfig)) {
 fn batches_whose_messages_were_trimmed_are_not_kept() {
     let mut world = World::limited(|limits| limits.max_msgs = 5);
     world.connect("me");
+    world.publish_many("me", "foo", 1);
+    assert!(
+        world.engine.lanes[0].kept.is_empty(),
+        "nobody looks them up"
+    );
+    world.subscribe_with("me", "foo", |request| request.max_in_flight = 1);
     for _ in 0..100 {
         world.publish_many("me", "foo", 1);
     }
