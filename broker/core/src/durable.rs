@@ -69,6 +69,17 @@ pub struct Trim {
     pub to: Sequence,
 }
 
+/// What a channel holds up to a sequence.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// First message that is there; `last + 1` if there is none.
+    pub first: Sequence,
+    pub last: Sequence,
+    pub messages: u64,
+    /// Sum of encoded `MsgProto` lengths.
+    pub bytes: u64,
+}
+
 /// A change of state other than messages. Every variant carries the whole new value, so applying
 /// one twice equals applying it once.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -107,6 +118,12 @@ pub enum Change {
         id: SubscriptionId,
         last_sent: Sequence,
         pending: Vec<Sequence>,
+    },
+    /// What a channel held at some moment when everything before this batch was durable or under way. With it the
+    /// next activation need not count; a store may leave it out.
+    PutTotals {
+        channel: ChannelId,
+        totals: Totals,
     },
 }
 
@@ -178,6 +195,8 @@ pub struct RecoveredChannel {
     pub messages: u64,
     /// Sum of encoded `MsgProto` lengths.
     pub bytes: u64,
+    /// Whether `messages` and `bytes` are known rather than guessed; `first` and `last` always are.
+    pub is_counted: bool,
     /// Of the newest message; 0 if there is none.
     pub last_timestamp: i64,
     pub subscriptions: Vec<RecoveredSubscription>,

@@ -114,4 +114,11 @@ pub enum Effect {
         channel: ChannelId,
         timestamp: i64,
     },
+    /// What a channel holds up to and including `up_to`; answered by `Engine::counted`. May take long and must not
+    /// hold up other reads.
+    Count {
+        load: LoadId,
+        channel: ChannelId,
+        up_to: Sequence,
+    },
 }

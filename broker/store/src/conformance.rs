@@ -11,6 +11,7 @@ pub mod ownership;
 pub mod postgres_server;
 pub mod recovery;
 pub mod subscriptions;
+pub mod totals;
 
 use std::{rc::Rc, time::Duration};
 
@@ -149,6 +150,10 @@ macro_rules! store_conformance_suite {
             subscriptions::deleted_number_is_never_given_again
             subscriptions::deleting_the_unknown_is_harmless
             subscriptions::pending_of_a_deleted_subscription_is_gone
+            totals::what_was_written_down_and_what_came_behind_it_is_known
+            totals::a_channel_that_was_trimmed_or_grew_since_is_not_counted
+            totals::a_deleted_channel_leaves_no_totals
+            totals::a_count_sees_what_is_there
             ownership::closing_twice_is_harmless
             ownership::every_activation_has_a_new_owner
             ownership::a_second_contender_stands_by

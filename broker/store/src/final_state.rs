@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use broker_core::durable::{Batch, Change, ChannelId, ChannelLimits, Row, Sequence};
+use broker_core::durable::{Batch, Change, ChannelId, ChannelLimits, Row, Sequence, Totals};
 use broker_proto::streaming::{ClientInfo, ServerInfo, SubState};
 
 /// Final values of everything a batch changes, messages left out.
@@ -16,6 +16,8 @@ pub(crate) struct FinalState {
     /// May have been made by the same batch: the row of the highest number ever given must exist.
     pub(crate) channels_gone: BTreeSet<ChannelId>,
     pub(crate) subscriptions: BTreeMap<u64, SubscriptionChange>,
+    /// Beside the state, as it were: what can be counted.
+    pub(crate) totals: BTreeMap<ChannelId, Totals>,
 }
 
 /// What becomes of one subscription.
@@ -59,6 +61,7 @@ impl FinalState {
             }
             Change::DeleteChannel { id } => {
                 self.channels_gone.insert(*id);
+                self.totals.remove(id);
             }
             Change::PutSubscription { channel, state } => {
                 self.subscription(*channel, state.id).record = Some(state.clone());
@@ -67,6 +70,9 @@ impl FinalState {
                 let subscription = self.subscription(*channel, id.0);
                 subscription.deleted = true;
                 subscription.pending = None;
+            }
+            Change::PutTotals { channel, totals } => {
+                self.totals.insert(*channel, *totals);
             }
             Change::PutPending {
                 channel,
@@ -96,6 +102,7 @@ impl FinalState {
             })
     }
 
+    /// Whether nothing changes but, perhaps, totals.
     pub(crate) fn is_empty(&self) -> bool {
         self.server_info.is_none()
             && self.clients.is_empty()

@@ -21,6 +21,9 @@
 //! * A deleted channel is only marked by the flush. Its messages go behind that, in pieces that keep no
 //!   flush waiting for long, and after a restart the sweep goes on. What nats-streaming-server had marked
 //!   and not finished is swept with it.
+//! * No activation counts all there is. A store keeps the totals it is given (`Change::PutTotals`), adds what came
+//!   behind them where that is little, and says of the others that they are not counted; [`Store::count`] does it
+//!   when asked.
 //! * After `Deposed` the store stays silent until it is activated again. A new owner id is taken at
 //!   every activation, so a statement of the former one that was delayed in the network fails.
 
@@ -41,7 +44,9 @@ pub mod watch;
 
 use std::{fmt, sync::Arc};
 
-use broker_core::durable::{Batch, ChannelId, FlushOutcome, Recovered, Sequence, StoredMessage};
+use broker_core::durable::{
+    Batch, ChannelId, FlushOutcome, Recovered, Sequence, StoredMessage, Totals,
+};
 use futures_util::future::LocalBoxFuture;
 
 pub use error::StoreError;
@@ -100,6 +105,13 @@ pub trait Store: fmt::Debug {
         channel: ChannelId,
         timestamp: i64,
     ) -> LocalBoxFuture<'_, Result<Option<Sequence>, StoreError>>;
+
+    /// What a channel holds up to and including `up_to`, counted. May take long, and nothing else waits for it.
+    fn count(
+        &self,
+        channel: ChannelId,
+        up_to: Sequence,
+    ) -> LocalBoxFuture<'_, Result<Totals, StoreError>>;
 
     /// Ready when ownership has been lost (never, for a store without lock). Cancel-safe.
     fn deposed(&self) -> LocalBoxFuture<'_, ()>;

@@ -9,7 +9,7 @@ use std::{
 use ahash::RandomState;
 use broker_core::durable::{
     Batch, Change, ChannelId, FlushOutcome, Recovered, RecoveredChannel, RecoveredSubscription,
-    Row, Sequence, StoredMessage, Trim,
+    Row, Sequence, StoredMessage, Totals, Trim,
 };
 use broker_proto::streaming::{ClientInfo, ServerInfo, SubState};
 use bytes::Bytes;
@@ -83,6 +83,28 @@ impl Store for MemoryStore {
             messages.get(index).map(|message| message.sequence)
         });
         future::ready(Ok(found)).boxed_local()
+    }
+
+    fn count(
+        &self,
+        channel: ChannelId,
+        up_to: Sequence,
+    ) -> LocalBoxFuture<'_, Result<Totals, StoreError>> {
+        let state = self.state.borrow();
+        let found = state.channels.get(&channel);
+        let messages = found.into_iter().flat_map(|channel| &channel.messages);
+        let messages = messages.take_while(|message| message.sequence <= up_to);
+        let mut totals = Totals {
+            first: up_to.next(),
+            last: up_to,
+            ..Totals::default()
+        };
+        for message in messages {
+            totals.first = totals.first.min(message.sequence);
+            totals.messages += 1;
+            totals.bytes += message.data.len() as u64;
+        }
+        future::ready(Ok(totals)).boxed_local()
     }
 
     fn deposed(&self) -> LocalBoxFuture<'_, ()> {
@@ -163,6 +185,8 @@ impl State {
                     ..state.clone()
                 };
             }
+            // The figures of this store are always right.
+            Change::PutTotals { .. } => {}
             Change::DeleteSubscription { channel, id } => {
                 if let Some(channel) = self.channels.get_mut(channel) {
                     channel.subscriptions.remove(&id.0);
@@ -269,6 +293,7 @@ impl Channel {
             last,
             messages: self.messages.len() as u64,
             bytes: self.bytes,
+            is_counted: true,
             last_timestamp: self.messages.back().map_or(0, |message| message.timestamp),
             subscriptions,
         }

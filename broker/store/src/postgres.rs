@@ -16,10 +16,11 @@ mod session;
 pub mod source;
 mod sweep;
 pub mod tls;
+mod totals;
 
 use std::{cell::RefCell, rc::Rc, sync::Arc};
 
-use broker_core::durable::{Batch, ChannelId, FlushOutcome, Sequence, StoredMessage};
+use broker_core::durable::{Batch, ChannelId, FlushOutcome, Sequence, StoredMessage, Totals};
 use futures_util::future::{self, FutureExt, LocalBoxFuture};
 
 pub use self::source::{Source, SourceError};
@@ -102,7 +103,8 @@ impl PostgresStore {
             .ok_or_else(|| StoreError::Config("the system gives no random numbers".to_owned()))?;
         let session = Session::open(&self.config.source, &owner).await?;
         schema::ensure(&session).await?;
-        Ok(Candidate::new(session, owner))
+        let has_totals = schema::ensure_totals(&session).await?;
+        Ok(Candidate::new(session, owner, has_totals))
     }
 
     async fn stop(&self) {
@@ -169,6 +171,19 @@ impl Store for PostgresStore {
         async move {
             let active = active.ok_or_else(not_active)?;
             active.reader.sequence_at(channel, timestamp).await
+        }
+        .boxed_local()
+    }
+
+    fn count(
+        &self,
+        channel: ChannelId,
+        up_to: Sequence,
+    ) -> LocalBoxFuture<'_, Result<Totals, StoreError>> {
+        let active = self.current();
+        async move {
+            let active = active.ok_or_else(not_active)?;
+            active.count(channel, up_to).await
         }
         .boxed_local()
     }

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use broker_core::durable::{
-    ChannelId, Recovered, RecoveredChannel, RecoveredSubscription, Sequence,
+    ChannelId, Recovered, RecoveredChannel, RecoveredSubscription, Sequence, Totals,
 };
 use broker_proto::streaming::{ClientInfo, ServerInfo, SubState};
 use prost::Message;
@@ -24,7 +24,7 @@ pub(crate) struct StoredRows {
     pub(crate) server_info: Option<ServerInfoRow>,
     pub(crate) clients: Vec<ClientRow>,
     pub(crate) channels: Vec<ChannelRow>,
-    pub(crate) totals: Vec<TotalsRow>,
+    pub(crate) held: Vec<HeldRow>,
     pub(crate) subscriptions: Vec<SubscriptionRow>,
     /// Ascending by `row` within a subscription.
     pub(crate) pending: Vec<PendingRow>,
@@ -57,15 +57,48 @@ pub(crate) struct ChannelRow {
     pub(crate) max_sequence: u64,
 }
 
-/// Aggregate of a channel's messages; absent for a channel without any.
+/// Messages of a channel that are counted at the start where they are not part of what is on record. It bounds what
+/// a start costs; more is counted when the engine asks for it.
+pub(crate) const COUNTED_AT_START: i64 = 1_000;
+
+/// What is quickly found out about the messages of a channel; absent for a channel without any.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct TotalsRow {
+pub(crate) struct HeldRow {
     pub(crate) channel: ChannelId,
-    pub(crate) messages: u64,
     pub(crate) first: u64,
     pub(crate) last: u64,
-    pub(crate) bytes: u64,
     pub(crate) last_timestamp: i64,
+    /// As written down by an owner; not if that tells of messages behind the last one, which then are gone with the
+    /// whole channel and another one has its number.
+    pub(crate) recorded: Option<Totals>,
+    /// Messages and bytes behind what is on record (behind nothing: of all), if they are few.
+    pub(crate) behind: Option<(u64, u64)>,
+}
+
+impl HeldRow {
+    /// Messages, bytes, and whether they are known for sure.
+    fn totals(&self) -> (u64, u64, bool) {
+        let span = self.last + 1 - self.first;
+        let recorded = self.recorded.unwrap_or(Totals {
+            first: Sequence(self.first),
+            last: Sequence(self.first - 1),
+            ..Totals::default()
+        });
+        if self.first > recorded.last.0
+            && let Some((messages, bytes)) = self.behind
+        {
+            return (messages, bytes, true);
+        }
+        if self.first == recorded.first.0
+            && let Some((messages, bytes)) = self.behind
+        {
+            return (recorded.messages + messages, recorded.bytes + bytes, true);
+        }
+        let bytes = u128::from(recorded.bytes) * u128::from(span);
+        let average = bytes.checked_div(u128::from(recorded.messages));
+        let bytes = u64::try_from(average.unwrap_or(0)).unwrap_or(u64::MAX);
+        (span, bytes, false)
+    }
 }
 
 #[derive(Debug)]
@@ -101,13 +134,13 @@ impl StoredRows {
             .into_iter()
             .map(ClientRow::decode)
             .collect::<Result<_, _>>()?;
-        let totals = self.totals.iter().map(|row| (row.channel, *row)).collect();
+        let held = self.held.iter().map(|row| (row.channel, *row)).collect();
         let mut subscriptions = decode_subscriptions(self.subscriptions, self.pending)?;
-        let channels = without_duplicates(self.channels, &totals)
+        let channels = without_duplicates(self.channels, &held)
             .into_iter()
             .map(|channel| {
                 let subscriptions = subscriptions.remove(&channel.id).unwrap_or_default();
-                channel.join(&totals, subscriptions)
+                channel.join(&held, subscriptions)
             })
             .collect();
         Ok(Recovered {
@@ -157,29 +190,31 @@ impl ClientRow {
 impl ChannelRow {
     fn join(
         self,
-        totals: &HashMap<ChannelId, TotalsRow>,
+        held: &HashMap<ChannelId, HeldRow>,
         subscriptions: Vec<RecoveredSubscription>,
     ) -> RecoveredChannel {
-        let totals = totals.get(&self.id);
+        let held = held.get(&self.id);
         let sent = subscriptions.iter().map(|sub| sub.state.last_sent).max();
         // A subscription can have been sent what has been removed since, so it bounds from below.
-        let last = totals
+        let last = held
             .map_or(0, |row| row.last)
             .max(self.max_sequence)
             .max(sent.unwrap_or(0));
-        let first = match totals {
+        let first = match held {
             Some(row) => row.first,
             None if last > 0 => last + 1,
             None => 0,
         };
+        let (messages, bytes, is_counted) = held.map_or((0, 0, true), HeldRow::totals);
         RecoveredChannel {
             id: self.id,
             name: self.name,
             first: Sequence(first),
             last: Sequence(last),
-            messages: totals.map_or(0, |row| row.messages),
-            bytes: totals.map_or(0, |row| row.bytes),
-            last_timestamp: totals.map_or(0, |row| row.last_timestamp),
+            messages,
+            bytes,
+            is_counted,
+            last_timestamp: held.map_or(0, |row| row.last_timestamp),
             subscriptions,
         }
     }
@@ -189,9 +224,9 @@ impl ChannelRow {
 /// them). The one with more messages is served, the other's rows stay where they are.
 fn without_duplicates(
     channels: Vec<ChannelRow>,
-    totals: &HashMap<ChannelId, TotalsRow>,
+    held: &HashMap<ChannelId, HeldRow>,
 ) -> Vec<ChannelRow> {
-    let messages = |channel: &ChannelRow| totals.get(&channel.id).map_or(0, |row| row.messages);
+    let messages = |channel: &ChannelRow| held.get(&channel.id).map_or(0, |row| row.totals().0);
     let mut by_name: BTreeMap<String, ChannelRow> = BTreeMap::new();
     for channel in channels {
         let Some(other) = by_name.get_mut(&channel.name) else {

@@ -9,7 +9,7 @@ mod key;
 use std::{cell::RefCell, collections::HashMap, fmt, rc::Rc, sync::Arc};
 
 use broker_core::durable::{
-    Batch, Change, ChannelId, FlushOutcome, Recovered, Row, Sequence, StoredMessage,
+    Batch, Change, ChannelId, FlushOutcome, Recovered, Row, Sequence, StoredMessage, Totals,
 };
 use broker_proto::streaming::MsgParts;
 use bytes::BytesMut;
@@ -247,6 +247,14 @@ impl Store for SealedStore {
         timestamp: i64,
     ) -> LocalBoxFuture<'_, Result<Option<Sequence>, StoreError>> {
         self.inner.sequence_at(channel, timestamp)
+    }
+
+    fn count(
+        &self,
+        channel: ChannelId,
+        up_to: Sequence,
+    ) -> LocalBoxFuture<'_, Result<Totals, StoreError>> {
+        self.inner.count(channel, up_to)
     }
 
     fn deposed(&self) -> LocalBoxFuture<'_, ()> {

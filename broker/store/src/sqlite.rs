@@ -1,6 +1,6 @@
 //! The embedded store: one SQLite database in a directory, with the tables of the SQL store.
 //!
-//! SQLite blocks, so a writer and a reader thread own a connection each; both end with the store.
+//! SQLite blocks, so a writer and two reader threads own a connection each; all end with the store.
 //! A commit is in the write-ahead log and on the disk (`synchronous=FULL`) before a flush ends.
 
 mod reader;
@@ -16,7 +16,7 @@ use std::{
     sync::Arc,
 };
 
-use broker_core::durable::{Batch, ChannelId, FlushOutcome, Sequence, StoredMessage};
+use broker_core::durable::{Batch, ChannelId, FlushOutcome, Sequence, StoredMessage, Totals};
 use futures_util::future::{self, FutureExt, LocalBoxFuture};
 use tokio::sync::watch;
 
@@ -39,6 +39,8 @@ struct Active {
     owner: String,
     writer: Writer,
     reader: Reader,
+    /// Counting takes long, and readers are in a hurry.
+    counter: Reader,
     deposed: watch::Receiver<bool>,
 }
 
@@ -71,11 +73,13 @@ impl SqliteStore {
         let (writer, activation) =
             Writer::start(&self.directory, &database, &owner, deposed).await?;
         if let Activation::Active(_) = activation {
-            let reader = Reader::start(&database)?;
+            let reader = Reader::start(&database, "sqlite-reader")?;
+            let counter = Reader::start(&database, "sqlite-counter")?;
             *self.active.borrow_mut() = Some(Active {
                 owner,
                 writer,
                 reader,
+                counter,
                 deposed: watched,
             });
         }
@@ -85,8 +89,9 @@ impl SqliteStore {
     async fn stop(&self) {
         let active = self.active.borrow_mut().take();
         if let Some(active) = active {
-            // The reader first: the writer's last checkpoint then finds no other connection.
+            // The readers first: the writer's last checkpoint then finds no other connection.
             drop(active.reader);
+            drop(active.counter);
             active.writer.stop().await;
         }
     }
@@ -143,6 +148,17 @@ impl Store for SqliteStore {
     ) -> LocalBoxFuture<'_, Result<Option<Sequence>, StoreError>> {
         match self.active.borrow().as_ref() {
             Some(active) => active.reader.sequence_at(channel, timestamp).boxed_local(),
+            None => future::ready(Err(not_active())).boxed_local(),
+        }
+    }
+
+    fn count(
+        &self,
+        channel: ChannelId,
+        up_to: Sequence,
+    ) -> LocalBoxFuture<'_, Result<Totals, StoreError>> {
+        match self.active.borrow().as_ref() {
+            Some(active) => active.counter.count(channel, up_to).boxed_local(),
             None => future::ready(Err(not_active())).boxed_local(),
         }
     }

@@ -4,7 +4,7 @@ mod database;
 
 use std::{rc::Rc, sync::Arc, time::Duration};
 
-use broker_core::durable::{ChannelId, FlushOutcome, Sequence};
+use broker_core::durable::{Change, ChannelId, FlushOutcome, Sequence, Totals};
 use broker_store::{
     Activation, Store, StoreError,
     conformance::{
@@ -39,7 +39,8 @@ fn hex(message: &impl Message) -> String {
 fn accepts_a_database_made_by_the_reference_script() {
     let database = Database::new();
     database.run(include_str!("fixtures/reference_schema.sql"));
-    let indexes = "SELECT indexdef FROM pg_indexes WHERE schemaname = 'public' ORDER BY indexname";
+    let indexes = "SELECT indexdef FROM pg_indexes WHERE schemaname = 'public' AND tablename <> 'stanchion_totals' \
+                   ORDER BY indexname";
     let before = database.run(indexes);
     database.run("INSERT INTO StoreLock (id, tick) VALUES ('', 0), ('', 0)");
     run(&database, async |database: &Database| {
@@ -71,7 +72,8 @@ fn makes_the_tables_with_one_lock_row() {
             "messages|id integer, seq bigint, timestamp bigint, size integer, data bytea"
         ));
         assert!(columns.contains("storelock|id character varying, tick bigint"));
-        assert_eq!(columns.lines().count(), 7);
+        assert!(columns.contains("stanchion_totals|id integer, first bigint, last bigint"));
+        assert_eq!(columns.lines().count(), 8);
         assert_eq!(database.run("SELECT count(*) FROM StoreLock"), "1");
         store.close().await;
         assert_eq!(database.run("SELECT id || '.', tick FROM StoreLock"), ".|0");
@@ -91,6 +93,67 @@ fn missing_rights_are_a_configuration_error() {
         );
     });
     database.run("DROP OWNED BY guest; DROP ROLE guest");
+}
+
+/// As with tables that an administrator made for nats-streaming-server.
+#[test]
+fn without_the_right_to_make_the_table_of_totals_everything_else_works() {
+    let database = Database::new();
+    database.run(include_str!("fixtures/reference_schema.sql"));
+    database.run(
+        "INSERT INTO StoreLock (id, tick) VALUES ('', 0);
+         CREATE ROLE user_only LOGIN; REVOKE ALL ON SCHEMA public FROM PUBLIC;
+         GRANT USAGE ON SCHEMA public TO user_only; GRANT ALL ON ALL TABLES IN SCHEMA public TO user_only",
+    );
+    run(&database, async |database: &Database| {
+        let store = database.open_as("user_only");
+        activate(&store).await;
+        let totals = Totals {
+            first: Sequence(1),
+            last: Sequence(0),
+            ..Totals::default()
+        };
+        let change = Change::PutTotals {
+            channel: CHANNEL,
+            totals,
+        };
+        let batch = BatchBuilder::founding().rows(CHANNEL, 1..=3);
+        put(&store, batch.change(change).build()).await;
+        store.close().await;
+        let store = database.open_as("user_only");
+        let recovered = activate(&store).await;
+        assert_eq!(recovered.channels[0].messages, 3);
+        let tables = "SELECT count(*) FROM pg_tables WHERE schemaname = 'public'";
+        assert_eq!(database.run(tables), "7");
+        store.close().await;
+    });
+    database.run("DROP OWNED BY user_only; DROP ROLE user_only");
+}
+
+/// The number of a channel that nats-streaming-server deleted can come back with other messages.
+#[test]
+fn totals_of_another_channel_with_the_same_number_are_not_believed() {
+    run(&Database::new(), async |database: &Database| {
+        let store = database.open();
+        activate(&store).await;
+        let batch = BatchBuilder::founding().rows(CHANNEL, 1..=9);
+        put(&store, batch.build()).await;
+        let totals = store.count(CHANNEL, Sequence(9)).await.unwrap();
+        let change = Change::PutTotals {
+            channel: CHANNEL,
+            totals,
+        };
+        put(&store, BatchBuilder::new().change(change).build()).await;
+        store.close().await;
+        database.run("DELETE FROM Messages WHERE seq > 4");
+        let (store, recovered) = restart(database, store).await;
+        assert_eq!(recovered.channels[0].messages, 4);
+        assert!(recovered.channels[0].is_counted);
+        store.close().await;
+        database.run("DELETE FROM Messages; DELETE FROM Channels");
+        let (_store, _) = restart(database, store).await;
+        assert_eq!(database.run("SELECT count(*) FROM stanchion_totals"), "0");
+    });
 }
 
 #[test]

@@ -17,6 +17,10 @@ use crate::{
     effect::LoadId,
 };
 
+/// Messages that one flush removes of a channel. There are many to remove when a limit was lowered, or after a
+/// start during which the store had to count: they go in pieces, so that no flush takes long.
+pub(super) const MAX_TRIM: u64 = 20_000;
+
 /// A durable message, ready to be sent.
 #[derive(Clone, Debug)]
 pub(super) struct Message {
@@ -105,6 +109,10 @@ pub(super) struct Channel {
     pub(super) messages: u64,
     pub(super) bytes: u64,
     pub(super) sizes: Sizes,
+    /// `messages` and `bytes` are a guess until the store has counted. Nothing is removed until then.
+    pub(super) is_estimated: bool,
+    /// Not yet written down.
+    pub(super) has_new_totals: bool,
     /// Messages up to `last`, while somebody follows.
     recent: VecDeque<Recent>,
     is_followed: bool,
@@ -140,6 +148,7 @@ impl Channel {
             last: Sequence(0),
             messages: 0,
             bytes: 0,
+            is_counted: true,
             last_timestamp: 0,
             subscriptions: Vec::new(),
         };
@@ -163,6 +172,8 @@ impl Channel {
             messages: channel.messages,
             bytes: channel.bytes,
             sizes: Sizes::recovered(channel.messages, channel.bytes),
+            is_estimated: !channel.is_counted,
+            has_new_totals: false,
             recent: VecDeque::new(),
             is_followed: false,
             subs: Vec::new(),
@@ -222,7 +233,7 @@ impl Channel {
     }
 
     /// Rows of another writer became durable after `last`. Their lengths are not known; they count
-    /// as empty until the next restart.
+    /// as empty until the store has counted.
     pub(super) fn adopt_foreign(&mut self, last: Sequence) {
         for _ in self.last.0..last.0 {
             self.messages += 1;
@@ -243,7 +254,7 @@ impl Channel {
 
     /// Whether durable messages have to go.
     pub(super) fn is_over_limits(&self) -> bool {
-        self.messages > 1 && self.would_exceed(self.messages, self.bytes)
+        !self.is_estimated && self.messages > 1 && self.would_exceed(self.messages, self.bytes)
     }
 
     /// The oldest durable messages that must go for the limits to hold with what a batch adds, both
@@ -254,6 +265,8 @@ impl Channel {
         let mut keep = self.first;
         let mut sizes = self.sizes.iter();
         while messages > 0
+            && keep.0 - self.first.0 < MAX_TRIM
+            && !self.is_estimated
             && messages + added_msgs > 1
             && self.would_exceed(messages + added_msgs, bytes + added_bytes)
         {

@@ -84,6 +84,8 @@ impl Engine {
         for lane in &mut self.lanes {
             lane.forget_channel(key);
         }
+        self.counting.forget_channel(key);
+        self.count_next();
         for timer in [
             TimerKey::Expiry(key),
             TimerKey::RetryReads(key),

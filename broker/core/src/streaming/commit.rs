@@ -89,6 +89,7 @@ impl Engine {
         let ticks = self.ticks(self.now);
         for share in flight.channels.iter().filter(|share| share.msgs > 0) {
             self.channels[share.channel].last_activity = ticks;
+            self.totals_changed(share.channel);
             self.watch_limits(lane, share.channel);
         }
         self.settle_tickets(&flight.tickets, Ok(()));
@@ -113,6 +114,9 @@ impl Engine {
         if channel.limits.max_age_nanos > 0 {
             self.arm_expiry(key);
         }
+        self.totals_changed(key);
+        // One flush removes so many only.
+        self.watch_limits(self.lane_of(key), key);
     }
 
     /// Bounds what the batches of a lane hold in memory for live subscriptions. Whole batches go,
@@ -227,6 +231,7 @@ impl Engine {
             channel.adopt_foreign(*last);
             next.push((key, channel.last.next()));
             self.pages.forget(key);
+            self.doubt_totals(key);
             self.wake_channel(key);
         }
         let draft = flight.into_draft(lane::next(&mut self.draft_serials));
@@ -326,7 +331,8 @@ impl Engine {
             | Change::DeleteClient { .. }
             | Change::DeleteChannel { .. }
             | Change::PutSubscription { .. }
-            | Change::DeleteSubscription { .. } => {}
+            | Change::DeleteSubscription { .. }
+            | Change::PutTotals { .. } => {}
         }
     }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::{
     Engine,
-    channel::{ActiveLoad, Reader, Waiter},
+    channel::{ActiveLoad, MAX_TRIM, Reader, Waiter},
     keys::ChannelKey,
     timers::TimerKey,
 };
@@ -35,6 +35,8 @@ pub(super) enum Purpose {
     ExpiryBoundary { channel: ChannelKey, last: Sequence },
     /// First message at or after the start time of a subscription.
     StartTime(ChannelKey),
+    /// How much a channel holds.
+    Count(ChannelKey),
 }
 
 impl Purpose {
@@ -43,7 +45,8 @@ impl Purpose {
             Self::Read(channel)
             | Self::OldestTimestamp(channel)
             | Self::ExpiryBoundary { channel, .. }
-            | Self::StartTime(channel) => channel,
+            | Self::StartTime(channel)
+            | Self::Count(channel) => channel,
         }
     }
 }
@@ -101,7 +104,8 @@ impl Engine {
                 let oldest = result.ok().and_then(|messages| messages.into_iter().next());
                 self.oldest_known(key, oldest.map(|message| message.timestamp));
             }
-            Some(Purpose::ExpiryBoundary { .. } | Purpose::StartTime(_)) | None => {}
+            Some(Purpose::ExpiryBoundary { .. } | Purpose::StartTime(_) | Purpose::Count(_))
+            | None => {}
         }
     }
 
@@ -182,7 +186,7 @@ impl Engine {
             Some(Purpose::ExpiryBoundary { channel, last }) => {
                 self.expiry_boundary_found(channel, last, result);
             }
-            Some(Purpose::Read(_) | Purpose::OldestTimestamp(_)) | None => {}
+            Some(Purpose::Read(_) | Purpose::OldestTimestamp(_) | Purpose::Count(_)) | None => {}
         }
     }
 
@@ -234,6 +238,11 @@ impl Engine {
         if channel.first > channel.last || channel.age_search.is_some() {
             return;
         }
+        if channel.is_estimated {
+            // Nothing is removed while the store counts.
+            self.retry_expiry(key);
+            return;
+        }
         let max_age = i64::try_from(channel.limits.max_age_nanos).unwrap_or(i64::MAX);
         let timestamp = now.unix_nanos.saturating_sub(max_age).saturating_add(1);
         let (id, last) = (channel.id, channel.last);
@@ -256,8 +265,9 @@ impl Engine {
         channel.age_search = None;
         let keep = result.map_or(channel.first, |found| found.unwrap_or(last.next()));
         if keep > channel.first {
-            // The timer is set again when they are gone.
-            let (from, to) = (channel.first, Sequence(keep.0 - 1));
+            // The timer is set again when they are gone, for the next piece too.
+            let (from, keep) = (channel.first, keep.0.min(channel.first.0 + MAX_TRIM));
+            let to = Sequence(keep - 1);
             let trim = Trim {
                 channel: channel.id,
                 from,

@@ -45,6 +45,7 @@ mod tests;
 mod texts;
 mod tickets;
 mod timers;
+mod totals;
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -69,10 +70,11 @@ use self::{
     subscription::{Group, Subscription},
     tickets::Tickets,
     timers::{TimerKey, Timers},
+    totals::Counting,
 };
 use crate::{
     Now,
-    durable::{ChannelId, FlushOutcome, Sequence, StoredMessage},
+    durable::{ChannelId, FlushOutcome, Sequence, StoredMessage, Totals},
     effect::{Effect, HandlerId, LoadId, Payload, PubAcks, RequestId},
 };
 
@@ -132,6 +134,7 @@ pub struct Engine {
     /// Durable batches whose publishers have not been answered; they are after the readers.
     finished: VecDeque<PubAcks>,
     dirty: Vec<SubKey>,
+    counting: Counting,
     /// Of the input being dealt with.
     now: Now,
     effects: VecDeque<Effect>,
@@ -217,6 +220,15 @@ impl Engine {
         }
     }
 
+    /// Answer to [`Effect::Count`].
+    pub fn counted(&mut self, load: LoadId, result: Result<Totals, String>, now: Now) {
+        if self.phase == Phase::Running {
+            self.now = now;
+            self.finish_count(load, result, now);
+            self.settle();
+        }
+    }
+
     /// Deals with everything that is due.
     pub fn tick(&mut self, now: Now) {
         if self.phase != Phase::Running {
@@ -234,6 +246,8 @@ impl Engine {
                 TimerKey::Claim => self.claim_due(now),
                 TimerKey::Registration => self.registration_due(now),
                 TimerKey::SavePositions => self.save_positions(),
+                TimerKey::SaveTotals => self.save_totals(),
+                TimerKey::Count => self.count_next(),
             }
         }
         self.settle();
@@ -281,6 +295,7 @@ impl Engine {
         self.ready.clear();
         self.timers.clear();
         self.save_positions();
+        self.save_totals();
         self.flush_idle_lanes();
     }
 

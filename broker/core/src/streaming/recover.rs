@@ -21,6 +21,7 @@ use super::{
     subscription::{Group, RunKind, Subscription},
     tickets::Tickets,
     timers::Timers,
+    totals::Counting,
 };
 use crate::{
     Now,
@@ -102,6 +103,7 @@ impl Engine {
             ready: VecDeque::new(),
             finished: VecDeque::new(),
             dirty: Vec::new(),
+            counting: Counting::default(),
             now,
             effects: VecDeque::new(),
             counters: Counters::default(),
@@ -375,6 +377,7 @@ impl Engine {
                 self.wake_reader_of(key);
             }
         }
+        self.begin_counting();
         self.settle();
     }
 

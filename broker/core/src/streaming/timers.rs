@@ -30,6 +30,10 @@ pub(super) enum TimerKey {
     Registration,
     /// Write changed positions and pending sets.
     SavePositions,
+    /// Write down what channels hold.
+    SaveTotals,
+    /// Count what the next channel holds.
+    Count,
 }
 
 #[derive(Debug, Default)]

@@ -234,6 +234,18 @@ impl Shared {
                     shared.drive(|engine, now| engine.loaded(load, read, now));
                 });
             }
+            Effect::Count {
+                load,
+                channel,
+                up_to,
+            } => {
+                let shared = Rc::clone(self);
+                spawn_local(async move {
+                    let counted = shared.store.count(channel, up_to).await;
+                    let counted = counted.map_err(|error| error.to_string());
+                    shared.drive(|engine, now| engine.counted(load, counted, now));
+                });
+            }
             Effect::FindSequence {
                 load,
                 channel,

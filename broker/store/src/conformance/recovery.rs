@@ -44,6 +44,7 @@ pub async fn everything_comes_back_exactly<F: StoreFactory>(factory: &F) {
             last: Sequence(5),
             messages: 5,
             bytes: bytes.sum(),
+            is_counted: true,
             last_timestamp: timestamp(5),
             subscriptions: vec![RecoveredSubscription {
                 state,

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use broker_core::durable::{Batch, FlushOutcome, Recovered};
+use broker_core::durable::{Batch, ChannelId, FlushOutcome, Recovered, Sequence, Totals};
 use tokio::{sync::watch, task::JoinHandle, time::sleep};
 use tracing::{info, warn};
 
@@ -20,6 +20,7 @@ use super::{
     session::{Failure, Session, Verdict, end_former},
     source::Source,
     sweep::Sweep,
+    totals::{self, TotalsColumns},
 };
 use crate::{
     StoreError,
@@ -37,6 +38,8 @@ pub(super) struct Active {
     last_pending_row: Cell<i64>,
     /// True once the store belongs to somebody else.
     lost: watch::Sender<bool>,
+    /// There is a table for totals.
+    has_totals: bool,
     sweep: Sweep,
     keeper: Task,
     lock_session: Rc<Session>,
@@ -53,6 +56,7 @@ struct Lane {
 /// One flush, as columns.
 struct Work<'a> {
     changes: Option<ChangeColumns>,
+    totals: TotalsColumns,
     messages: MessageColumns<'a>,
     /// Changes are on record; only the messages are left to write.
     changes_done: bool,
@@ -98,15 +102,21 @@ impl Active {
             lost.clone(),
         )));
         let session = Session::open(source, &owner).await?;
-        let read = recover::read(&session).await?;
+        let has_totals = candidate.has_totals;
+        if has_totals {
+            let forgotten = totals::forget_others(&session).await;
+            forgotten.map_err(|failure| failure.into_store_error("reading the store back"))?;
+        }
+        let read = recover::read(&session, has_totals).await?;
         let recovered = read.rows.assemble()?;
         let lanes = [
             Lane::open(source, &owner).await?,
             Lane::open(source, &owner).await?,
         ];
-        let sweep = Sweep::start(source, &owner, &lost);
+        let sweep = Sweep::start(source, &owner, has_totals, &lost);
         sweep.add(read.deleted_channels);
         let active = Self {
+            has_totals,
             sweep,
             reader: Reader::new(source.clone(), owner.clone(), session),
             owner,
@@ -152,6 +162,10 @@ impl Active {
         });
         let mut work = Work {
             changes,
+            totals: match self.has_totals {
+                true => TotalsColumns::of(&state.totals),
+                false => TotalsColumns::default(),
+            },
             messages: MessageColumns::of(batch),
             changes_done: false,
             uncertain: false,
@@ -192,6 +206,17 @@ impl Active {
         }
     }
 
+    /// On a connection of its own, since it can take long.
+    pub(super) async fn count(
+        &self,
+        channel: ChannelId,
+        up_to: Sequence,
+    ) -> Result<Totals, StoreError> {
+        let session = Session::open(&self.source, &self.owner).await?;
+        let counted = totals::count(&session, channel, up_to).await;
+        counted.map_err(|failure| failure.into_store_error("counting messages"))
+    }
+
     fn record(&self, outcome: &FlushOutcome, state: &FinalState) {
         match outcome {
             FlushOutcome::Stored => {
@@ -230,6 +255,18 @@ impl Active {
                 return Ok(FlushOutcome::Deposed);
             }
             work.changes_done = true;
+        }
+        if !work.totals.is_empty() {
+            match work.totals.write(&session, &self.owner).await {
+                Ok(Fenced::Deposed) => return Ok(FlushOutcome::Deposed),
+                Ok(Fenced::Done) => {}
+                Err(failure) if failure.verdict() == Verdict::Lost => return Err(failure),
+                // Nothing else may fail because of them.
+                Err(failure) => {
+                    warn!("totals cannot be written down, the next start will count: {failure}");
+                }
+            }
+            work.totals = TotalsColumns::default();
         }
         if work.messages.is_empty() {
             return Ok(FlushOutcome::Stored);

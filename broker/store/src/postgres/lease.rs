@@ -78,6 +78,8 @@ const RELEASE: &str = "UPDATE StoreLock SET id = '', tick = 0 WHERE id = $1";
 pub(super) struct Candidate {
     pub(super) session: Rc<Session>,
     pub(super) owner: String,
+    /// There is a table for totals.
+    pub(super) has_totals: bool,
     seen: Option<Seen>,
 }
 
@@ -163,10 +165,11 @@ impl Seen {
 }
 
 impl Candidate {
-    pub(super) fn new(session: Session, owner: String) -> Self {
+    pub(super) fn new(session: Session, owner: String, has_totals: bool) -> Self {
         Self {
             session: Rc::new(session),
             owner,
+            has_totals,
             seen: None,
         }
     }

@@ -1,6 +1,6 @@
 //! Reads everything back in a handful of set-based queries.
 
-use broker_core::durable::ChannelId;
+use broker_core::durable::{ChannelId, Sequence, Totals};
 use tokio_postgres::Row;
 
 use super::{
@@ -11,8 +11,8 @@ use crate::{
     StoreError,
     final_state::SubscriptionNumbers,
     records::{
-        ChannelRow, ClientRow, PendingRow, ServerInfoRow, StoredRows, SubscriptionRow, TotalsRow,
-        from_column,
+        COUNTED_AT_START, ChannelRow, ClientRow, HeldRow, PendingRow, ServerInfoRow, StoredRows,
+        SubscriptionRow, from_column,
     },
 };
 
@@ -25,9 +25,36 @@ const CLIENTS: &str = "SELECT id, hbinbox, proto FROM Clients ORDER BY id";
 const CHANNELS: &str =
     "SELECT id, name, maxseq FROM Channels WHERE NOT coalesce(deleted, FALSE) ORDER BY id";
 const DELETED_CHANNELS: &str = "SELECT id FROM Channels WHERE deleted ORDER BY id";
-/// Casts, because sums of integers are wider than a column.
-const TOTALS: &str = "
-    SELECT id, count(*), min(seq), max(seq), sum(size)::int8, max(timestamp) FROM Messages GROUP BY id";
+/// What each channel holds, by probes of the index: its ends, what is on record, and what came behind that if it is
+/// little (`$1`). The lower bound of the first probe spares it the index entries of everything removed before.
+/// The casts, because sums of integers are wider than a column.
+macro_rules! held {
+    ($totals:literal) => {
+        concat!(
+            "SELECT c.id, low.seq, high.seq, high.timestamp, t.first, t.last, t.messages, t.bytes,
+                    behind.messages, behind.bytes
+             FROM Channels c
+             CROSS JOIN LATERAL (
+                 SELECT seq, timestamp FROM Messages m WHERE m.id = c.id ORDER BY seq DESC LIMIT 1) high
+             LEFT JOIN ",
+            $totals,
+            " t ON t.id = c.id AND t.last <= high.seq
+             CROSS JOIN LATERAL (
+                 SELECT seq FROM Messages m WHERE m.id = c.id AND m.seq >= coalesce(t.first, 0)
+                 ORDER BY seq LIMIT 1) low
+             LEFT JOIN LATERAL (
+                 SELECT count(*) AS messages, coalesce(sum(size), 0)::int8 AS bytes FROM Messages m
+                 WHERE m.id = c.id AND m.seq > greatest(t.last, low.seq - 1)) behind
+                 ON high.seq - greatest(t.last, low.seq - 1) <= $1
+             WHERE NOT coalesce(c.deleted, FALSE)"
+        )
+    };
+}
+const HELD: &str = held!("stanchion_totals");
+/// Where that table could not be made.
+const HELD_WITHOUT_RECORD: &str = held!(
+    "(SELECT 0 AS id, 0::int8 AS first, 0::int8 AS last, 0::int8 AS messages, 0::int8 AS bytes WHERE FALSE)"
+);
 const SUBSCRIPTIONS: &str = "
     SELECT id, subid, lastsent, proto FROM Subscriptions WHERE NOT coalesce(deleted, FALSE) ORDER BY id, subid";
 /// In order: a row acknowledges what an earlier one made pending.
@@ -45,13 +72,14 @@ pub(super) struct Read {
     pub(super) deleted_channels: Vec<ChannelId>,
 }
 
-pub(super) async fn read(session: &Session) -> Result<Read, StoreError> {
-    read_rows(session)
+/// `has_totals`: the table of totals is there.
+pub(super) async fn read(session: &Session, has_totals: bool) -> Result<Read, StoreError> {
+    read_rows(session, has_totals)
         .await
         .map_err(|failure| failure.into_store_error("reading the store back"))
 }
 
-async fn read_rows(session: &Session) -> Result<Read, Failure> {
+async fn read_rows(session: &Session, has_totals: bool) -> Result<Read, Failure> {
     let counters = session.query_unhurried(COUNTERS, &[]).await?;
     let last_channel: Option<i32> = counters[0].get(0);
     let highest = number(&counters[0], 1);
@@ -64,7 +92,7 @@ async fn read_rows(session: &Session) -> Result<Read, Failure> {
         server_info: server_info.await?.into_iter().next(),
         clients: all(session, CLIENTS, client_row).await?,
         channels: all(session, CHANNELS, channel_row).await?,
-        totals: all(session, TOTALS, totals_row).await?,
+        held: read_held(session, has_totals).await?,
         subscriptions: all(session, SUBSCRIPTIONS, subscription_row).await?,
         pending: all(session, PENDING, pending_row).await?,
         last_channel_id: last_channel.map_or(0, |id| channel_id(id).0),
@@ -107,14 +135,31 @@ fn channel_row(row: &Row) -> ChannelRow {
     }
 }
 
-fn totals_row(row: &Row) -> TotalsRow {
-    TotalsRow {
+async fn read_held(session: &Session, has_totals: bool) -> Result<Vec<HeldRow>, Failure> {
+    let held = if has_totals {
+        HELD
+    } else {
+        HELD_WITHOUT_RECORD
+    };
+    let rows = session.query_unhurried(held, &[&COUNTED_AT_START]).await?;
+    Ok(rows.iter().map(held_row).collect())
+}
+
+fn held_row(row: &Row) -> HeldRow {
+    let is_recorded = row.get::<_, Option<i64>>(5).is_some();
+    let is_counted = row.get::<_, Option<i64>>(8).is_some();
+    HeldRow {
         channel: channel_id(row.get(0)),
-        messages: number(row, 1),
-        first: number(row, 2),
-        last: number(row, 3),
-        bytes: number(row, 4),
-        last_timestamp: row.get::<_, Option<i64>>(5).unwrap_or(0),
+        first: number(row, 1),
+        last: number(row, 2),
+        last_timestamp: row.get::<_, Option<i64>>(3).unwrap_or(0),
+        recorded: is_recorded.then(|| Totals {
+            first: Sequence(number(row, 4)),
+            last: Sequence(number(row, 5)),
+            messages: number(row, 6),
+            bytes: number(row, 7),
+        }),
+        behind: is_counted.then(|| (number(row, 8), number(row, 9))),
     }
 }
 

@@ -1,11 +1,11 @@
-//! The seven tables: makes what is missing, leaves alone what is there.
+//! The seven tables, and one of our own: makes what is missing, leaves alone what is there.
 //!
 //! Names, columns, types and keys are those of the script that nats-streaming-server ships, so that
 //! it can be started on the same database. A database made by that script is accepted unchanged,
 //! with its index on a constant and with the two lock rows that two of its servers can leave.
 
 use tokio_postgres::error::SqlState;
-use tracing::info;
+use tracing::{info, warn};
 
 use super::session::{Failure, Session};
 use crate::StoreError;
@@ -53,6 +53,15 @@ const CREATE: &str = "
     INSERT INTO StoreLock (id, tick) SELECT '', 0 WHERE NOT EXISTS (SELECT FROM StoreLock);
     COMMIT";
 
+/// A database that several servers have used stays as it is to them: none of theirs looks at other tables.
+const CREATE_TOTALS: &str = "
+    BEGIN;
+    SELECT pg_advisory_xact_lock(1398030926, 0);
+    CREATE TABLE IF NOT EXISTS stanchion_totals
+        (id INTEGER PRIMARY KEY, first BIGINT NOT NULL, last BIGINT NOT NULL, messages BIGINT NOT NULL,
+         bytes BIGINT NOT NULL);
+    COMMIT";
+
 /// Makes tables, columns, indexes and the lock row that are missing.
 ///
 /// # Errors
@@ -77,6 +86,43 @@ pub(super) async fn ensure(session: &Session) -> Result<(), StoreError> {
         )));
     }
     Err(failure.into_store_error("making the tables of the store"))
+}
+
+/// Makes the table of totals; false if the role may not, nor use it.
+pub(super) async fn ensure_totals(session: &Session) -> Result<bool, StoreError> {
+    const USABLE: &str = "
+        SELECT count(*) = 4 FROM unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']) AS privilege
+        WHERE has_table_privilege(to_regclass('stanchion_totals'), privilege)";
+    let looking = |failure: Failure| failure.into_store_error("looking for the table of totals");
+    let rows = session.query(USABLE, &[]).await.map_err(looking)?;
+    if rows[0].get(0) {
+        return Ok(true);
+    }
+    let made = match session.batch(CREATE_TOTALS).await {
+        Ok(()) => {
+            let rows = session.query(USABLE, &[]).await.map_err(looking)?;
+            rows[0].get(0)
+        }
+        Err(_) if session.is_closed() => return Err(not_made()),
+        Err(_) => {
+            session.batch("ROLLBACK").await.map_err(looking)?;
+            false
+        }
+    };
+    if !made {
+        warn!(
+            "unable to make or use the table stanchion_totals: every start counts messages in the background; \
+             grant CREATE on the schema, or make the table beforehand"
+        );
+    }
+    Ok(made)
+}
+
+fn not_made() -> StoreError {
+    StoreError::Unavailable {
+        context: "making the table of totals".to_owned(),
+        source: "the connection is lost".into(),
+    }
 }
 
 async fn is_complete(session: &Session) -> Result<bool, Failure> {

@@ -46,6 +46,9 @@ const REST: &str = "
         WHERE id = $2 AND deleted AND id < (SELECT max(id) FROM Channels) AND EXISTS (SELECT FROM owner))
     SELECT count(*) FROM owner";
 
+const TOTALS: &str = "
+    DELETE FROM stanchion_totals WHERE id = $2 AND EXISTS (SELECT FROM StoreLock WHERE id = $1)";
+
 /// Channels that are marked as deleted, each once an activation.
 #[derive(Debug, Default)]
 struct Work {
@@ -61,14 +64,21 @@ pub(super) struct Sweep {
 }
 
 impl Sweep {
-    pub(super) fn start(source: &Source, owner: &str, lost: &watch::Sender<bool>) -> Self {
+    /// `has_totals`: the table of totals is there.
+    pub(super) fn start(
+        source: &Source,
+        owner: &str,
+        has_totals: bool,
+        lost: &watch::Sender<bool>,
+    ) -> Self {
         let work = Rc::new(Work::default());
-        let task = run(
-            source.clone(),
-            owner.to_owned(),
-            lost.subscribe(),
-            Rc::clone(&work),
-        );
+        let sweeper = Sweeper {
+            source: source.clone(),
+            owner: owner.to_owned(),
+            has_totals,
+            session: None,
+        };
+        let task = sweeper.run(lost.subscribe(), Rc::clone(&work));
         Self {
             work,
             _task: Task(tokio::task::spawn_local(task)),
@@ -82,70 +92,80 @@ impl Sweep {
     }
 }
 
-async fn run(source: Source, owner: String, lost: watch::Receiver<bool>, work: Rc<Work>) {
-    let mut session = None;
-    loop {
-        let next = work.channels.borrow_mut().pop_front();
-        let Some(channel) = next else {
-            session = None;
-            work.added.notified().await;
-            continue;
-        };
-        let mut backoff = BACKOFF.0;
+struct Sweeper {
+    source: Source,
+    owner: String,
+    has_totals: bool,
+    /// While there is work.
+    session: Option<Session>,
+}
+
+impl Sweeper {
+    async fn run(mut self, lost: watch::Receiver<bool>, work: Rc<Work>) {
         loop {
-            if *lost.borrow() {
-                return;
-            }
-            match sweep(&source, &owner, &mut session, channel).await {
-                Ok(Fenced::Done) => break,
-                Ok(Fenced::Deposed) => return,
-                Err(reason) => {
-                    let id = channel.0;
-                    warn!("removing what deleted channel {id} held is being repeated: {reason}");
-                    session = None;
+            let next = work.channels.borrow_mut().pop_front();
+            let Some(channel) = next else {
+                self.session = None;
+                work.added.notified().await;
+                continue;
+            };
+            let mut backoff = BACKOFF.0;
+            loop {
+                if *lost.borrow() {
+                    return;
                 }
+                match self.sweep(channel).await {
+                    Ok(Fenced::Done) => break,
+                    Ok(Fenced::Deposed) => return,
+                    Err(reason) => {
+                        let id = channel.0;
+                        warn!(
+                            "removing what deleted channel {id} held is being repeated: {reason}"
+                        );
+                        self.session = None;
+                    }
+                }
+                sleep(backoff).await;
+                backoff = (backoff * 2).min(BACKOFF.1);
             }
-            sleep(backoff).await;
-            backoff = (backoff * 2).min(BACKOFF.1);
         }
     }
-}
 
-async fn sweep(
-    source: &Source,
-    owner: &str,
-    session: &mut Option<Session>,
-    channel: ChannelId,
-) -> Result<Fenced, String> {
-    if session.is_none() {
-        let opened = Session::open(source, owner).await;
-        *session = Some(opened.map_err(|error| error.to_string())?);
-    }
-    let Some(session) = session else {
-        return Ok(Fenced::Done);
-    };
-    let swept = sweep_on(session, owner, channel_column(channel)).await;
-    swept.map_err(|failure| failure.to_string())
-}
-
-async fn sweep_on(session: &Session, owner: &str, channel: i32) -> Result<Fenced, Failure> {
-    loop {
-        let first: Option<i64> = session.query(FIRST, &[&channel]).await?[0].get(0);
-        let Some(first) = first else { break };
-        let began = Instant::now();
-        let end = first.saturating_add(PIECE);
-        let rows = session
-            .query(MESSAGES, &[&owner, &channel, &first, &end])
-            .await?;
-        if rows[0].get::<_, i64>(0) == 0 {
-            return Ok(Fenced::Deposed);
+    async fn sweep(&mut self, channel: ChannelId) -> Result<Fenced, String> {
+        if self.session.is_none() {
+            let opened = Session::open(&self.source, &self.owner).await;
+            self.session = Some(opened.map_err(|error| error.to_string())?);
         }
-        // Flushes come first: at most half of the time is spent here.
-        sleep(began.elapsed().max(Duration::from_millis(1))).await;
+        let Some(session) = &self.session else {
+            return Ok(Fenced::Done);
+        };
+        let swept = self.sweep_on(session, channel_column(channel)).await;
+        swept.map_err(|failure| failure.to_string())
     }
-    let rows = session.query(REST, &[&owner, &channel]).await?;
-    Ok(match rows[0].get::<_, i64>(0) {
-        0 => Fenced::Deposed,
-        _ => Fenced::Done,
-    })
+
+    async fn sweep_on(&self, session: &Session, channel: i32) -> Result<Fenced, Failure> {
+        let owner = &self.owner;
+        loop {
+            let first: Option<i64> = session.query(FIRST, &[&channel]).await?[0].get(0);
+            let Some(first) = first else { break };
+            let began = Instant::now();
+            let end = first.saturating_add(PIECE);
+            let rows = session
+                .query(MESSAGES, &[owner, &channel, &first, &end])
+                .await?;
+            if rows[0].get::<_, i64>(0) == 0 {
+                return Ok(Fenced::Deposed);
+            }
+            // Flushes come first: at most half of the time is spent here.
+            sleep(began.elapsed().max(Duration::from_millis(1))).await;
+        }
+        if self.has_totals {
+            session.execute(TOTALS, &[owner, &channel]).await?;
+        }
+        let rows = session.query(REST, &[owner, &channel]).await?;
+        Ok(match rows[0].get::<_, i64>(0) {
+            0 => Fenced::Deposed,
+            _ => Fenced::Done,
+        })
+    }
 }

@@ -20,14 +20,15 @@ fn channel(id: u32, name: &str, max_sequence: u64) -> ChannelRow {
     }
 }
 
-fn totals(id: u32, first: u64, last: u64) -> TotalsRow {
-    TotalsRow {
+/// Messages that were counted at the start, of 10 bytes in all.
+fn held(id: u32, first: u64, last: u64) -> HeldRow {
+    HeldRow {
         channel: ChannelId(id),
-        messages: last - first + 1,
         first,
         last,
-        bytes: 10,
         last_timestamp: 5,
+        recorded: None,
+        behind: Some((last - first + 1, 10)),
     }
 }
 
@@ -157,7 +158,7 @@ fn max_sequence_raises_last_and_keeps_first() {
     let rows = StoredRows {
         server_info: Some(info_row()),
         channels: vec![channel(1, "foo", 20)],
-        totals: vec![totals(1, 3, 8)],
+        held: vec![held(1, 3, 8)],
         last_channel_id: 1,
         ..StoredRows::default()
     };
@@ -174,7 +175,7 @@ fn of_two_channels_with_one_name_the_fuller_is_served() {
             channel(2, "bar", 0),
             channel(3, "foo", 0),
         ],
-        totals: vec![totals(1, 1, 1), totals(3, 1, 5)],
+        held: vec![held(1, 1, 1), held(3, 1, 5)],
         last_channel_id: 3,
         ..StoredRows::default()
     };
@@ -187,4 +188,51 @@ fn of_two_channels_with_one_name_the_fuller_is_served() {
 fn sequences_are_written_as_the_reference_reads_them() {
     assert_eq!(encode_sequences(&[Sequence(3), Sequence(40)]), b"[3,40]");
     assert_eq!(encode_sequences(&[]), b"[]");
+}
+
+/// Totals of a channel that holds messages `first` to `last`, of which a record tells `recorded` (first, last, messages,
+/// bytes) and the database counted those behind.
+fn totals_of(
+    (first, last): (u64, u64),
+    recorded: Option<(u64, u64, u64, u64)>,
+    behind: Option<(u64, u64)>,
+) -> (u64, u64, bool) {
+    let recorded = recorded.map(|(first, last, messages, bytes)| Totals {
+        first: Sequence(first),
+        last: Sequence(last),
+        messages,
+        bytes,
+    });
+    HeldRow {
+        recorded,
+        behind,
+        ..held(1, first, last)
+    }
+    .totals()
+}
+
+#[test]
+fn what_came_behind_the_record_is_added() {
+    let recorded = Some((3, 8, 5, 500));
+    assert_eq!(totals_of((3, 10), recorded, Some((2, 70))), (7, 570, true));
+    assert_eq!(totals_of((3, 8), recorded, Some((0, 0))), (5, 500, true));
+}
+
+#[test]
+fn a_record_of_what_is_all_gone_counts_for_nothing() {
+    assert_eq!(
+        totals_of((9, 10), Some((3, 8, 5, 500)), Some((2, 70))),
+        (2, 70, true)
+    );
+}
+
+#[test]
+fn where_messages_were_removed_or_too_many_came_it_is_a_guess() {
+    let recorded = Some((3, 8, 6, 600));
+    assert_eq!(totals_of((5, 10), recorded, Some((2, 70))), (6, 600, false));
+    assert_eq!(
+        totals_of((3, 5_002), recorded, None),
+        (5_000, 500_000, false)
+    );
+    assert_eq!(totals_of((1, 5_000), None, None), (5_000, 0, false));
 }

@@ -1,4 +1,4 @@
-//! The reading thread: ranges and positions, on a connection of its own.
+//! A reading thread: ranges, positions and counts, on a connection of its own.
 
 use std::{
     path::Path,
@@ -6,7 +6,7 @@ use std::{
     thread::{self, JoinHandle},
 };
 
-use broker_core::durable::{ChannelId, Sequence, StoredMessage};
+use broker_core::durable::{ChannelId, Sequence, StoredMessage, Totals};
 use rusqlite::{Connection, OptionalExtension, params};
 use tokio::sync::oneshot;
 
@@ -29,11 +29,12 @@ pub(super) struct Reader {
 }
 
 impl Reader {
-    pub(super) fn start(database: &Path) -> Result<Self, StoreError> {
+    /// `name` is the thread's.
+    pub(super) fn start(database: &Path, name: &str) -> Result<Self, StoreError> {
         let connection = schema::open(database)?;
         let (requests, queue) = mpsc::sync_channel::<Request>(QUEUE);
         let thread = thread::Builder::new()
-            .name("sqlite-reader".to_owned())
+            .name(name.to_owned())
             .spawn(move || {
                 for request in queue {
                     request(&connection);
@@ -62,6 +63,14 @@ impl Reader {
         timestamp: i64,
     ) -> impl Future<Output = Result<Option<Sequence>, StoreError>> + use<> {
         self.ask(move |connection| sequence_at(connection, channel, timestamp))
+    }
+
+    pub(super) fn count(
+        &self,
+        channel: ChannelId,
+        up_to: Sequence,
+    ) -> impl Future<Output = Result<Totals, StoreError>> + use<> {
+        self.ask(move |connection| count(connection, channel, up_to))
     }
 
     fn ask<T, Q>(&self, question: Q) -> impl Future<Output = Result<T, StoreError>> + use<T, Q>
@@ -130,6 +139,22 @@ fn read(
         }
     }
     Ok(messages)
+}
+
+fn count(connection: &Connection, channel: ChannelId, up_to: Sequence) -> rusqlite::Result<Totals> {
+    connection
+        .prepare_cached(
+            "SELECT count(*), min(seq), coalesce(sum(size), 0) FROM Messages WHERE id = ?1 AND seq <= ?2",
+        )?
+        .query_row(params![channel.0, to_column(up_to.0)], |row| {
+            let first: Option<i64> = row.get(1)?;
+            Ok(Totals {
+                first: first.map_or(up_to.next(), |first| Sequence(from_column(first))),
+                last: up_to,
+                messages: from_column(row.get(0)?),
+                bytes: from_column(row.get(2)?),
+            })
+        })
 }
 
 /// By bisection over sequences: timestamps ascend with them. Gaps are allowed, so a probe looks for

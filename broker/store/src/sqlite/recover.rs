@@ -1,15 +1,15 @@
 //! Reads everything back in set-based queries.
 
-use broker_core::durable::ChannelId;
-use rusqlite::{Connection, Row};
+use broker_core::durable::{ChannelId, Sequence, Totals};
+use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::unavailable;
 use crate::{
     StoreError,
     final_state::SubscriptionNumbers,
     records::{
-        ChannelRow, ClientRow, PendingRow, ServerInfoRow, StoredRows, SubscriptionRow, TotalsRow,
-        from_column,
+        COUNTED_AT_START, ChannelRow, ClientRow, HeldRow, PendingRow, ServerInfoRow, StoredRows,
+        SubscriptionRow, from_column, to_column,
     },
 };
 
@@ -47,11 +47,12 @@ fn read_rows(connection: &Connection) -> rusqlite::Result<Read> {
             })
         },
     )?;
+    let channels = read_channels(connection)?;
     let rows = StoredRows {
         server_info: server_info.into_iter().next(),
         clients: read_clients(connection)?,
-        channels: read_channels(connection)?,
-        totals: read_totals(connection)?,
+        held: read_held(connection, &channels)?,
+        channels,
         subscriptions: read_subscriptions(connection)?,
         pending: read_pending(connection)?,
         last_channel_id: u32::try_from(last_channel_id).unwrap_or(0),
@@ -100,22 +101,53 @@ fn read_channels(connection: &Connection) -> rusqlite::Result<Vec<ChannelRow>> {
     )
 }
 
-/// Timestamps ascend with the sequence, so the newest message has the highest.
-fn read_totals(connection: &Connection) -> rusqlite::Result<Vec<TotalsRow>> {
-    all(
-        connection,
-        "SELECT id, count(*), min(seq), max(seq), sum(size), max(timestamp) FROM Messages GROUP BY id",
-        |row| {
-            Ok(TotalsRow {
-                channel: channel_id(row, 0)?,
-                messages: from_column(row.get(1)?),
-                first: from_column(row.get(2)?),
-                last: from_column(row.get(3)?),
-                bytes: from_column(row.get(4)?),
-                last_timestamp: row.get(5)?,
-            })
-        },
-    )
+/// By probes of the primary key.
+fn read_held(connection: &Connection, channels: &[ChannelRow]) -> rusqlite::Result<Vec<HeldRow>> {
+    let mut newest = connection
+        .prepare("SELECT seq, timestamp FROM Messages WHERE id = ?1 ORDER BY seq DESC LIMIT 1")?;
+    let mut oldest =
+        connection.prepare("SELECT seq FROM Messages WHERE id = ?1 ORDER BY seq LIMIT 1")?;
+    let mut record = connection.prepare(
+        "SELECT first, last, messages, bytes FROM stanchion_totals WHERE id = ?1 AND last <= ?2",
+    )?;
+    let mut count = connection.prepare(
+        "SELECT count(*), coalesce(sum(size), 0) FROM Messages WHERE id = ?1 AND seq > ?2",
+    )?;
+    let mut held = Vec::new();
+    for channel in channels.iter().map(|row| row.id) {
+        let newest = newest.query_row([channel.0], |row| Ok((row.get(0)?, row.get(1)?)));
+        let Some((last, last_timestamp)): Option<(i64, i64)> = newest.optional()? else {
+            continue;
+        };
+        let first: i64 = oldest.query_row([channel.0], |row| row.get(0))?;
+        let record = record.query_row(params![channel.0, last], totals);
+        let recorded = record.optional()?;
+        let behind = recorded.map_or(first - 1, |totals| to_column(totals.last.0).max(first - 1));
+        let behind = match last - behind <= COUNTED_AT_START {
+            true => Some(count.query_row(params![channel.0, behind], |row| {
+                Ok((from_column(row.get(0)?), from_column(row.get(1)?)))
+            })?),
+            false => None,
+        };
+        held.push(HeldRow {
+            channel,
+            first: from_column(first),
+            last: from_column(last),
+            last_timestamp,
+            recorded,
+            behind,
+        });
+    }
+    Ok(held)
+}
+
+fn totals(row: &Row<'_>) -> rusqlite::Result<Totals> {
+    Ok(Totals {
+        first: Sequence(from_column(row.get(0)?)),
+        last: Sequence(from_column(row.get(1)?)),
+        messages: from_column(row.get(2)?),
+        bytes: from_column(row.get(3)?),
+    })
 }
 
 fn read_subscriptions(connection: &Connection) -> rusqlite::Result<Vec<SubscriptionRow>> {

@@ -1,4 +1,4 @@
-//! The seven tables in SQLite, and how a connection is set up.
+//! The seven tables in SQLite, one of our own, and how a connection is set up.
 
 use std::{path::Path, time::Duration};
 
@@ -28,6 +28,9 @@ const TABLES: &str = "
     CREATE TABLE IF NOT EXISTS SubsPending
         (subid INTEGER, row INTEGER, seq INTEGER DEFAULT 0, lastsent INTEGER DEFAULT 0,
          pending BLOB, acks BLOB, PRIMARY KEY (subid, row));
+    CREATE TABLE IF NOT EXISTS stanchion_totals
+        (id INTEGER PRIMARY KEY, first INTEGER NOT NULL, last INTEGER NOT NULL, messages INTEGER NOT NULL,
+         bytes INTEGER NOT NULL);
     CREATE TABLE IF NOT EXISTS StoreLock (id TEXT, tick INTEGER DEFAULT 0);
     INSERT INTO StoreLock (id, tick) SELECT '', 0 WHERE NOT EXISTS (SELECT 1 FROM StoreLock);
 ";

@@ -86,6 +86,7 @@ fn piece(connection: &mut Connection, owner: &str, channel: ChannelId) -> rusqli
             "DELETE FROM SubsPending WHERE subid IN (SELECT subid FROM Subscriptions WHERE id = ?1)",
             "DELETE FROM Subscriptions WHERE id = ?1 AND subid < (SELECT max(subid) FROM Subscriptions)",
             "UPDATE Subscriptions SET deleted = 1 WHERE id = ?1",
+            "DELETE FROM stanchion_totals WHERE id = ?1",
             "DELETE FROM Channels WHERE id = ?1 AND deleted <> 0 AND id < (SELECT max(id) FROM Channels)",
         ] {
             transaction.prepare_cached(sql)?.execute(params![id])?;

@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use broker_core::durable::{Batch, ChannelId, FlushOutcome, Recovered, Row, Sequence};
+use broker_core::durable::{Batch, ChannelId, FlushOutcome, Recovered, Row, Sequence, Totals};
 use prost::Message;
 use rusqlite::{
     Connection, ErrorCode, OptionalExtension, Transaction, TransactionBehavior, params,
@@ -302,6 +302,9 @@ impl Open {
                 delete_subscription(&transaction, channel, id)?;
             }
         }
+        for (channel, totals) in &state.totals {
+            write_totals(&transaction, *channel, totals)?;
+        }
         let removals = removals(batch);
         for row in surviving_rows(batch, &removals) {
             insert(&transaction, row, &batch.data[row.start..row.end])?;
@@ -370,6 +373,25 @@ fn insert(transaction: &Transaction<'_>, row: &Row, data: &[u8]) -> Result<(), A
         }
         Err(error) => Err(error.into()),
     }
+}
+
+fn write_totals(
+    transaction: &Transaction<'_>,
+    channel: ChannelId,
+    totals: &Totals,
+) -> rusqlite::Result<()> {
+    transaction
+        .prepare_cached(
+            "INSERT OR REPLACE INTO stanchion_totals (id, first, last, messages, bytes) VALUES (?1, ?2, ?3, ?4, ?5)",
+        )?
+        .execute(params![
+            channel.0,
+            to_column(totals.first.0),
+            to_column(totals.last.0),
+            to_column(totals.messages),
+            to_column(totals.bytes)
+        ])?;
+    Ok(())
 }
 
 fn trim(

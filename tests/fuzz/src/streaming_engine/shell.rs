@@ -133,6 +133,8 @@ impl Shell {
                     let found = found.cloned().collect();
                     self.engine.loaded(load, Ok(found), self.now);
                 }
+                // Only what was recovered is counted.
+                Effect::Count { .. } => unreachable!("nothing was recovered"),
                 Effect::FindSequence {
                     load,
                     channel,

@@ -19,3 +19,4 @@ mod redelivery;
 mod restart;
 mod simulation;
 mod subscribe;
+mod totals;

@@ -9,7 +9,7 @@ use prost::Message as _;
 
 use crate::durable::{
     Batch, Change, ChannelId, Recovered, RecoveredChannel, RecoveredSubscription, Sequence,
-    StoredMessage,
+    StoredMessage, Totals,
 };
 
 #[derive(Clone, Debug, Default)]
@@ -27,6 +27,8 @@ pub(super) struct ChannelRecord {
     /// Payload of every message ever stored, trimmed ones included.
     history: BTreeMap<u64, Bytes>,
     max_sequence: u64,
+    /// As written down last.
+    pub(super) totals: Option<Totals>,
     subs: BTreeMap<u64, (SubState, Vec<Sequence>)>,
 }
 
@@ -111,6 +113,14 @@ impl ModelStore {
                     .subs
                     .remove(&id.0);
             }
+            Change::PutTotals { channel, totals } => {
+                let channel = self.channels.get_mut(&channel.0).unwrap();
+                assert!(
+                    totals.last.0 <= channel.max_sequence,
+                    "they are of what is durable"
+                );
+                channel.totals = Some(totals);
+            }
             Change::PutPending {
                 channel,
                 id,
@@ -149,6 +159,17 @@ impl ModelStore {
         let mut rows = self.channels[&channel.0].rows.values();
         rows.find(|message| message.timestamp >= timestamp)
             .map(|message| message.sequence)
+    }
+
+    pub(super) fn count(&self, channel: ChannelId, up_to: Sequence) -> Totals {
+        let rows = self.channels[&channel.0].rows.range(..=up_to.0);
+        let first = rows.clone().next().map_or(up_to.0 + 1, |(first, _)| *first);
+        Totals {
+            first: Sequence(first),
+            last: up_to,
+            messages: rows.clone().count() as u64,
+            bytes: rows.map(|(_, row)| row.data.len() as u64).sum(),
+        }
     }
 
     pub(super) fn recover(&self) -> Recovered {
@@ -304,6 +325,7 @@ fn recovered(id: u32, channel: &ChannelRecord) -> RecoveredChannel {
         last: Sequence(channel.max_sequence),
         messages: channel.rows.len() as u64,
         bytes: channel.rows.values().map(|row| row.data.len() as u64).sum(),
+        is_counted: true,
         last_timestamp: channel
             .rows
             .values()

@@ -72,6 +72,8 @@ impl Storm {
         }
         world.flushes_at_once = false;
         world.reads_at_once = false;
+        world.counts_at_once = false;
+        world.is_guessing = seed.is_multiple_of(5) || max_msgs > 0;
         let readers: Vec<Reader> = (0..READERS).map(Reader::new).collect();
         let terms: Vec<Terms> = readers.iter().map(Reader::terms).collect();
         Self {
@@ -215,6 +217,12 @@ impl Storm {
     }
 
     fn finish_read(&mut self) {
+        if !self.world.counts.is_empty() && self.dice.one_in(4) {
+            return match self.dice.one_in(4) {
+                true => self.world.fail_count(),
+                false => self.world.finish_count(),
+            };
+        }
         if self.world.reads.is_empty() {
             return;
         }
@@ -427,6 +435,11 @@ impl Storm {
             self.world.finish_read();
             self.world.run();
         }
+        self.world.counts_at_once = true;
+        while !self.world.counts.is_empty() {
+            self.world.finish_count();
+            self.world.run();
+        }
         self.world.end_pass();
         self.world.flush_all();
         self.world.flushes_at_once = true;
@@ -476,6 +489,7 @@ impl Storm {
                 stored.into_iter().rev().eq(newest),
                 "only the limit removes, and it does"
             );
+            self.world.check_totals(channel);
         }
         for reader in &self.readers[..LASTING] {
             let stored = self.world.store.messages(&reader.request.subject);
