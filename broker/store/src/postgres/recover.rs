@@ -42,10 +42,13 @@ macro_rules! held {
              CROSS JOIN LATERAL (
                  SELECT seq FROM Messages m WHERE m.id = c.id AND m.seq >= coalesce(t.first, 0)
                  ORDER BY seq LIMIT 1) low
-             LEFT JOIN LATERAL (
-                 SELECT count(*) AS messages, coalesce(sum(size), 0)::int8 AS bytes FROM Messages m
-                 WHERE m.id = c.id AND m.seq > greatest(t.last, low.seq - 1)) behind
-                 ON high.seq - greatest(t.last, low.seq - 1) <= $1
+             CROSS JOIN LATERAL (
+                 SELECT greatest(t.last, low.seq - 1) AS seq,
+                        high.seq - greatest(t.last, low.seq - 1) <= $1 AS is_near) edge
+             CROSS JOIN LATERAL (
+                 SELECT CASE WHEN edge.is_near THEN count(*) END AS messages,
+                        coalesce(sum(size), 0)::int8 AS bytes
+                 FROM Messages m WHERE m.id = c.id AND m.seq > edge.seq AND edge.is_near) behind
              WHERE NOT coalesce(c.deleted, FALSE)"
         )
     };
