@@ -17,6 +17,7 @@ pub mod source;
 mod sweep;
 pub mod tls;
 mod totals;
+mod unlocked;
 
 use std::{cell::RefCell, rc::Rc, sync::Arc};
 

@@ -679,3 +679,80 @@ fn a_deposed_owner_sweeps_nothing() {
         assert_eq!(database.run(MESSAGES_OF_1), "10");
     });
 }
+
+/// A session as another program has it, which ends with the value.
+struct Session {
+    client: tokio_postgres::Client,
+    driver: tokio::task::JoinHandle<()>,
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.driver.abort();
+    }
+}
+
+impl Session {
+    async fn open(database: &Database) -> Self {
+        let (client, connection) = database.connect().await;
+        let driver = tokio::task::spawn_local(async {
+            // It ends with the session.
+            let _ = connection.await;
+        });
+        Self { client, driver }
+    }
+}
+
+async fn standby(store: &Rc<dyn Store>) -> Option<String> {
+    match store.activate().await.unwrap() {
+        Activation::Standby { holder } => Some(holder),
+        Activation::Active(_) => None,
+    }
+}
+
+#[test]
+fn a_server_that_takes_no_lock_keeps_the_store() {
+    run(&Database::new(), async |database: &Database| {
+        let store = database.open();
+        activate(&store).await;
+        put(&store, BatchBuilder::founding().build()).await;
+        store.close().await;
+        let other = Session::open(database).await;
+        let insert = "INSERT INTO Messages VALUES ($1, $2, $3, $4, $5)";
+        let data: &[u8] = b"x";
+        let row: [&(dyn tokio_postgres::types::ToSql + Sync); 5] = [&1, &1_i64, &1_i64, &1, &data];
+        other.client.execute(insert, &row).await.unwrap();
+        let holder = standby(&store).await.unwrap();
+        assert!(
+            holder.starts_with("a server that takes no lock"),
+            "{holder}"
+        );
+        drop(other);
+        let recovered = activate(&store).await;
+        assert_eq!(recovered.channels[0].messages, 1);
+    });
+}
+
+#[test]
+fn a_session_that_may_be_such_a_server_s_is_watched_for_writes() {
+    run(&Database::new(), async |database: &Database| {
+        let store = database.open();
+        activate(&store).await;
+        put(&store, BatchBuilder::founding().build()).await;
+        store.close().await;
+        let other = Session::open(database).await;
+        let mut sequence = 0;
+        let until = Instant::now() + Duration::from_secs(5);
+        while Instant::now() < until {
+            sequence += 1;
+            let write = format!(
+                "BEGIN; INSERT INTO Messages (id, seq, timestamp, size) VALUES (1, {sequence}, 1, 1); COMMIT"
+            );
+            other.client.batch_execute(&write).await.unwrap();
+            other.client.batch_execute("COMMIT").await.unwrap();
+            assert!(standby(&store).await.is_some());
+            sleep(Duration::from_millis(50)).await;
+        }
+        activate(&store).await;
+    });
+}

@@ -6,6 +6,7 @@
 //! * A candidate looks at the row at each activation. It takes a released row at once; the row of a
 //!   broker of this kind that has no session left, after [`DEAD_PATIENCE`]; any other row once its tick has stood still for [`STEAL_PATIENCE`] (`stores/sqlstore.go`: three looks,
 //!   1.5 s apart).
+//! * A row that is free may belong to a server that takes no lock; see `unlocked`.
 //! * Before it steals, it ends the sessions of the former owner: a frozen process keeps them open,
 //!   and a statement that is under way in one of them.
 
@@ -20,6 +21,7 @@ use tracing::{info, warn};
 use super::{
     session::{Failure, Session, Verdict},
     source::Source,
+    unlocked,
 };
 use crate::{StoreError, owner::is_of_our_kind};
 
@@ -81,6 +83,7 @@ pub(super) struct Candidate {
     /// There is a table for totals.
     pub(super) has_totals: bool,
     seen: Option<Seen>,
+    unlocked: unlocked::Watch,
 }
 
 /// What the looks at one owner have shown.
@@ -171,6 +174,7 @@ impl Candidate {
             owner,
             has_totals,
             seen: None,
+            unlocked: unlocked::Watch::default(),
         }
     }
 
@@ -206,7 +210,11 @@ impl Candidate {
         };
         match next {
             Move::Wait => return Ok(held),
-            Move::TakeFree => {}
+            Move::TakeFree => {
+                if let Some(holder) = self.unlocked.look(&self.session).await? {
+                    return Ok(Attempt::Held { holder });
+                }
+            }
             Move::TakeDead => info!(
                 former = row.id,
                 "the store's former owner has ended, taking over"

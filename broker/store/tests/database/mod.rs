@@ -49,6 +49,18 @@ impl Database {
         self.server.run(&self.source, sql).unwrap()
     }
 
+    /// As another program connects, without a name.
+    pub(crate) async fn connect(
+        &self,
+    ) -> (
+        tokio_postgres::Client,
+        tokio_postgres::Connection<tokio_postgres::Socket, tokio_postgres::tls::NoTlsStream>,
+    ) {
+        tokio_postgres::connect(&self.source, tokio_postgres::NoTls)
+            .await
+            .unwrap()
+    }
+
     pub(crate) fn open_as(&self, user: &str) -> Rc<dyn Store> {
         let source = self.source.replace("user=tester", &format!("user={user}"));
         let source = Source::parse(&source, &BTreeMap::new()).unwrap();
