@@ -197,6 +197,15 @@ impl StreamingServer {
     /// # Errors
     /// When it ends or is not ready in time, with its last lines.
     pub async fn start(&mut self) -> anyhow::Result<()> {
+        self.launch()?;
+        self.writes(READY, START).await
+    }
+
+    /// Starts it, again if it was killed, and does not wait: it may have to stand by.
+    ///
+    /// # Errors
+    /// When the program cannot be started.
+    pub fn launch(&mut self) -> anyhow::Result<()> {
         self.kill();
         let mut command = Command::new(&self.program);
         command.args(&self.flags);
@@ -209,10 +218,26 @@ impl StreamingServer {
             .unwrap_or_default()
             .display()
             .to_string();
-        let process = self
-            .process
-            .insert(Process::start(&name, &mut command, &self.log)?);
-        process.writes(READY, START).await
+        self.process = Some(Process::start(&name, &mut command, &self.log)?);
+        Ok(())
+    }
+
+    /// Waits until it has written this since its start.
+    ///
+    /// # Errors
+    /// When it ends or does not do so in time, with its last lines.
+    pub async fn writes(&mut self, text: &str, within: Duration) -> anyhow::Result<()> {
+        let process = self.process.as_mut();
+        let process = process.context("the server does not run")?;
+        process.writes(text, within).await
+    }
+
+    /// What it has written since its start.
+    pub fn output(&self) -> String {
+        self.process
+            .as_ref()
+            .map(Process::output)
+            .unwrap_or_default()
     }
 
     /// Fails when it runs no more, with its last lines.
