@@ -59,6 +59,23 @@ impl Process {
         Ok(kib.context("no VmRSS")?.parse::<usize>()? << 10)
     }
 
+    /// Processor time that it has spent so far, on all its threads together. What is measured by it does not depend on
+    /// how busy the machine is with other things.
+    ///
+    /// # Errors
+    /// When it runs no more.
+    pub fn processor_time(&self) -> anyhow::Result<Duration> {
+        /// Linux counts in this unit on every machine, whatever its clock does (`USER_HZ`).
+        const TICK: Duration = Duration::from_millis(10);
+        let stat = format!("/proc/{}/stat", self.id());
+        let stat = std::fs::read_to_string(stat).context("reading the time of a process")?;
+        // The name of the program comes before, and may hold anything.
+        let (_, fields) = stat.rsplit_once(") ").context("a strange stat file")?;
+        let spent = fields.split(' ').skip(11).take(2).map(str::parse::<u32>);
+        let ticks: Vec<u32> = spent.collect::<Result<_, _>>()?;
+        Ok(TICK * ticks.iter().sum())
+    }
+
     /// Everything it has written so far.
     pub fn output(&self) -> String {
         // Programs of others may write anything.
