@@ -6,10 +6,10 @@ use std::{
     net::TcpListener,
     os::unix::fs::{MetadataExt, PermissionsExt},
     path::{Path, PathBuf},
-    process::{Command, Output, Stdio},
+    process::{self, Command, Output, Stdio},
     sync::{
         Arc, Mutex, PoisonError, Weak,
-        atomic::{AtomicU32, Ordering},
+        atomic::{AtomicU16, AtomicU32, Ordering},
     },
     thread,
     time::Duration,
@@ -409,13 +409,25 @@ fn is_running(pid: &str) -> bool {
         .is_ok_and(|status| !status.contains("\nState:\tZ"))
 }
 
-/// A port that was free a moment ago.
+/// A port that was free a moment ago. It lies below those that the kernel gives to outgoing connections: one of these
+/// would be in the way when the server is started again, even an attempt to connect to the server itself.
 fn free_port() -> Result<u16, ServerError> {
-    TcpListener::bind(("127.0.0.1", 0))
-        .and_then(|listener| listener.local_addr())
-        .map(|address| address.port())
-        .map_err(|source| ServerError::Io {
-            what: "find a free port",
-            source,
-        })
+    const FIRST: u16 = 10_000;
+    const COUNT: u16 = 10_000;
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    // Test programs that run at the same time begin at different places.
+    let start = u16::try_from(process::id() % u32::from(COUNT)).unwrap_or_default();
+    let mut last = None;
+    for _ in 0..COUNT {
+        let turn = NEXT.fetch_add(1, Ordering::Relaxed) % COUNT;
+        let port = FIRST + (start + turn) % COUNT;
+        match TcpListener::bind(("127.0.0.1", port)) {
+            Ok(_) => return Ok(port),
+            Err(error) => last = Some(error),
+        }
+    }
+    Err(ServerError::Io {
+        what: "find a free port",
+        source: last.unwrap_or_else(|| io::ErrorKind::AddrInUse.into()),
+    })
 }
