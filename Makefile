@@ -1,6 +1,6 @@
 # The usual commands. None of them hides anything: each can be typed by hand.
 
-.PHONY: help fuzz wire-differential streaming-differential tools test test-quick demo dist bench budget fmt lint deny
+.PHONY: help faults fuzz wire-differential streaming-differential tools test test-quick demo dist bench budget fmt lint deny
 
 comma := ,
 
@@ -15,6 +15,7 @@ help:
 	@echo "make fuzz         every fuzz target for a minute (SECONDS_EACH=60), from the inputs that are kept"
 	@echo "make wire-differential  a million sessions against nats-server (SESSIONS=1000000)"
 	@echo "make streaming-differential  20000 histories against nats-streaming-server (HISTORIES=20000)"
+	@echo "make faults       10000 rounds of faults against brokers on PostgreSQL (ROUNDS=10000, SEED=n)"
 	@echo "make tools        obtain the real components that the tests run against"
 
 # Everything that the tests run against: builds or installs what is missing.
@@ -99,3 +100,13 @@ streaming-differential:
 	tests/tools/obtain nats
 	cargo build --workspace
 	HISTORIES=$(HISTORIES) cargo test -p tests --test streaming_histories -- --nocapture broker_shows
+
+# Faults against the broker on PostgreSQL, checked with what clients have seen; SEED=n begins at another round, RIGS=n plays so
+# many side by side.
+ROUNDS ?= 10000
+SEED ?= 0
+RIGS ?= 4
+faults:
+	tests/tools/obtain postgresql nats
+	cargo build --workspace
+	ROUNDS=$(ROUNDS) SEED=$(SEED) RIGS=$(RIGS) cargo test -p tests --test store_faults -- --nocapture through_every

@@ -1,0 +1,94 @@
+//! Faults against brokers on a real PostgreSQL, and a checker that reads nothing but what the clients have written down
+//! and what the tables hold in the end.
+//!
+//! * A *rig* ([`rig`]) is a PostgreSQL cluster of its own. A round gets a fresh database in it.
+//! * The *stage* ([`stage`]) of a round: one to three servers on that database, each behind a [`proxy`] that delays, freezes
+//!   or cuts, for instance after a certain byte of the answer to an insert ([`wire`]). Several servers meet on a NATS server
+//!   that nobody harms. The tables get witnesses: which session wrote a row, and which session took the store when.
+//! * The *load* ([`load`]): publishers with windows in flight, never the same message twice; two durables and a durable
+//!   group, which come and go. Everything that they send and see goes into a history ([`record`]) with the time.
+//! * The *storm* ([`storm`]) plays the faults of a [`plan`], which follows from a seed alone, each at a moment that the load
+//!   decides; then all must work again.
+//! * The [`checker`] is a pure function over history and tables. Where clients cannot know (an answer was lost), both is
+//!   right. What a consumer has acknowledged counts from the moment when the same broker has answered the close of its
+//!   subscription: no waiting time decides what is right. Planted bugs are in its tests.
+//!
+//! That the harness can find anything is shown on nats-streaming-server, whose faults it must find.
+//!
+//! In the environment `ROUNDS` says how many rounds, `SEED` which is the first, `RIGS` how many are played side by side.
+
+mod checker;
+mod load;
+mod plan;
+mod proxy;
+mod record;
+mod report;
+mod rig;
+mod round;
+mod stage;
+mod storm;
+mod tables;
+mod wire;
+
+use std::{
+    sync::{
+        Mutex,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    thread,
+};
+
+use crate::{plan::Plan, report::Report, rig::Rig, stage::Program};
+
+/// Broken rounds after which a run ends.
+const ENOUGH: usize = 3;
+
+/// A number from the environment.
+fn setting(name: &str, default: u64) -> u64 {
+    match std::env::var(name) {
+        Ok(text) => text
+            .parse()
+            .unwrap_or_else(|_| panic!("{name} is no number: {text:?}")),
+        Err(_) => default,
+    }
+}
+
+/// Everything of a rig is on one thread, beside the processes.
+fn block_on<T>(work: impl Future<Output = T>) -> T {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    runtime.expect("a runtime").block_on(work)
+}
+
+#[test]
+fn broker_keeps_its_promises_through_every_fault() {
+    let (first, rounds) = (setting("SEED", 0), setting("ROUNDS", 200));
+    let rigs = setting("RIGS", 4).min(rounds);
+    let next = AtomicU64::new(first);
+    let report = Mutex::new(Report::start());
+    let work = || {
+        let rig = Rig::start().unwrap();
+        loop {
+            let seed = next.fetch_add(1, Relaxed);
+            if seed >= first + rounds || report.lock().unwrap().broken.len() >= ENOUGH {
+                return;
+            }
+            let plan = Plan::of(seed);
+            let played = block_on(round::play(&rig, Program::Broker, &plan));
+            report.lock().unwrap().add(&plan, played);
+        }
+    };
+    thread::scope(|scope| {
+        for _ in 0..rigs {
+            scope.spawn(work);
+        }
+    });
+    let report = report.into_inner().unwrap();
+    println!("{report}");
+    assert!(
+        report.broken.is_empty(),
+        "broken rounds, to be repeated one by one with ROUNDS=1 SEED=...: {:?}",
+        report.broken
+    );
+}

@@ -1,0 +1,285 @@
+//! A proxy between a broker and what it is connected to, which delays, freezes and cuts.
+
+use std::{
+    sync::{Arc, Mutex, MutexGuard},
+    time::Duration,
+};
+
+use anyhow::Context as _;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{
+        TcpListener, TcpStream,
+        tcp::{OwnedReadHalf, OwnedWriteHalf},
+    },
+    sync::{Notify, oneshot, watch},
+    task::JoinSet,
+};
+
+use crate::{
+    plan::Way,
+    wire::{Answer, Requests},
+};
+
+/// Bytes that are read at once; a statement of some messages fits.
+const CHUNK_BYTES: usize = 1 << 16;
+
+/// What the statements are recognised by that write messages.
+const INSERT: &[u8] = b"INTO Messages";
+
+/// What was cut.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Sprung {
+    Cut,
+    /// The answer was over before, and went through: so many bytes.
+    Whole(usize),
+}
+
+/// How it is on the line.
+#[derive(Clone, Debug, Default)]
+struct Weather {
+    frozen: Vec<Way>,
+    delay: Duration,
+    /// New connections are closed at once.
+    is_closed: bool,
+    /// Connections made before this many cuts are gone.
+    cuts: u64,
+}
+
+/// Waits for the next insert on any connection.
+#[derive(Debug)]
+struct Trap {
+    way: Way,
+    bytes: usize,
+    sprung: oneshot::Sender<Sprung>,
+}
+
+#[derive(Debug)]
+struct Line {
+    target: u16,
+    weather: watch::Sender<Weather>,
+    trap: Mutex<Option<Trap>>,
+}
+
+/// Listens on a port of its own until it is dropped.
+#[derive(Debug)]
+pub(crate) struct Proxy {
+    pub(crate) port: u16,
+    line: Arc<Line>,
+    _accepting: JoinSet<()>,
+}
+
+impl Proxy {
+    /// # Errors
+    /// No port is free.
+    pub(crate) async fn start(target: u16) -> anyhow::Result<Self> {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await;
+        let listener = listener.context("listening for a proxy")?;
+        let port = listener.local_addr()?.port();
+        let line = Arc::new(Line {
+            target,
+            weather: watch::Sender::default(),
+            trap: Mutex::default(),
+        });
+        let mut accepting = JoinSet::new();
+        accepting.spawn(accept(listener, Arc::clone(&line)));
+        Ok(Self {
+            port,
+            line,
+            _accepting: accepting,
+        })
+    }
+
+    /// Nothing passes these ways until [`Self::calm`].
+    pub(crate) fn freeze(&self, ways: &[Way]) {
+        let ways = ways.to_vec();
+        self.change(|weather| weather.frozen = ways);
+    }
+
+    /// Everything passes this much later until [`Self::calm`].
+    pub(crate) fn delay(&self, by: Duration) {
+        self.change(|weather| weather.delay = by);
+    }
+
+    /// Ends all connections, and new ones until [`Self::calm`].
+    pub(crate) fn cut(&self) {
+        self.change(|weather| {
+            weather.cuts += 1;
+            weather.is_closed = true;
+        });
+    }
+
+    /// Everything passes again.
+    pub(crate) fn calm(&self) {
+        self.change(|weather| {
+            *weather = Weather {
+                cuts: weather.cuts,
+                ..Weather::default()
+            }
+        });
+    }
+
+    /// Cuts the connection of the next insert when so many bytes of it, or of its answer, have passed.
+    pub(crate) fn cut_insert(&self, way: Way, bytes: usize) -> oneshot::Receiver<Sprung> {
+        let (sprung, receiver) = oneshot::channel();
+        *self.line.trap() = Some(Trap { way, bytes, sprung });
+        receiver
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Weather)) {
+        self.line.weather.send_modify(change);
+    }
+}
+
+impl Line {
+    fn trap(&self) -> MutexGuard<'_, Option<Trap>> {
+        self.trap.lock().expect("nobody panics while holding it")
+    }
+}
+
+async fn accept(listener: TcpListener, line: Arc<Line>) {
+    let mut connections = JoinSet::new();
+    loop {
+        tokio::select! {
+            accepted = listener.accept() => {
+                let Ok((client, _)) = accepted else { return };
+                connections.spawn(carry(client, Arc::clone(&line)));
+            }
+            Some(_) = connections.join_next() => {}
+        }
+    }
+}
+
+/// One connection, to its end on either side.
+async fn carry(client: TcpStream, line: Arc<Line>) {
+    let mut weather = line.weather.subscribe();
+    let (cuts, is_closed) = {
+        let now = weather.borrow();
+        (now.cuts, now.is_closed)
+    };
+    if is_closed {
+        return;
+    }
+    let Ok(server) = TcpStream::connect(("127.0.0.1", line.target)).await else {
+        return;
+    };
+    // Without it the sockets are only slower.
+    let _ = (client.set_nodelay(true), server.set_nodelay(true));
+    let (from_client, to_client) = client.into_split();
+    let (from_server, to_server) = server.into_split();
+    let passage = Passage {
+        line: &line,
+        limit: Mutex::default(),
+        end: Notify::new(),
+    };
+    tokio::select! {
+        () = passage.up(from_client, to_server) => {}
+        () = passage.down(from_server, to_client) => {}
+        () = passage.end.notified() => {}
+        _ = weather.wait_for(|weather| weather.cuts > cuts) => {}
+    }
+}
+
+/// What both directions of a connection share.
+struct Passage<'a> {
+    line: &'a Line,
+    /// The answer that is cut, from its first byte on.
+    limit: Mutex<Option<(Trap, Answer)>>,
+    end: Notify,
+}
+
+impl Passage<'_> {
+    async fn up(&self, mut from: OwnedReadHalf, mut to: OwnedWriteHalf) {
+        let mut weather = self.line.weather.subscribe();
+        let mut requests = Requests::new(INSERT);
+        let mut chunk = vec![0; CHUNK_BYTES];
+        while let Some(length) = read(&mut from, &mut chunk, Way::Up, &mut weather).await {
+            let bytes = &chunk[..length];
+            let mut passing = bytes;
+            if requests.read(bytes)
+                && let Some(trap) = self.line.trap().take()
+            {
+                match trap.way {
+                    Way::Down => *self.limit() = Some((trap, Answer::new())),
+                    Way::Up => {
+                        passing = &bytes[..trap.bytes.min(length)];
+                        // Whoever waits for it may have given up.
+                        let _ = trap.sprung.send(Sprung::Cut);
+                        self.end.notify_one();
+                    }
+                }
+            }
+            if to.write_all(passing).await.is_err() || passing.len() < length {
+                return;
+            }
+        }
+    }
+
+    async fn down(&self, mut from: OwnedReadHalf, mut to: OwnedWriteHalf) {
+        let mut weather = self.line.weather.subscribe();
+        let mut chunk = vec![0; CHUNK_BYTES];
+        while let Some(length) = read(&mut from, &mut chunk, Way::Down, &mut weather).await {
+            let cut_at = self.limited(&chunk[..length]);
+            let passing = &chunk[..cut_at.unwrap_or(length)];
+            if to.write_all(passing).await.is_err() || cut_at.is_some() {
+                return;
+            }
+        }
+    }
+
+    fn limit(&self) -> MutexGuard<'_, Option<(Trap, Answer)>> {
+        self.limit.lock().expect("nobody panics while holding it")
+    }
+
+    /// How many of these bytes may pass before the connection is cut, if it is.
+    fn limited(&self, bytes: &[u8]) -> Option<usize> {
+        let mut limit = self.limit();
+        let (trap, answer) = limit.as_mut()?;
+        let mut cut_at = None;
+        let mut whole = None;
+        if trap.bytes == 0 {
+            cut_at = Some(0);
+        }
+        for (at, byte) in bytes.iter().enumerate() {
+            if cut_at.is_some() || whole.is_some() {
+                break;
+            }
+            let is_over = answer.read(*byte);
+            if answer.length() == trap.bytes {
+                cut_at = Some(at + 1);
+            } else if is_over {
+                whole = Some(answer.length());
+            }
+        }
+        let sprung = match (cut_at, whole) {
+            (Some(_), _) => Sprung::Cut,
+            (None, Some(length)) => Sprung::Whole(length),
+            (None, None) => return None,
+        };
+        let (trap, _) = limit.take()?;
+        // Whoever waits for it may have given up.
+        let _ = trap.sprung.send(sprung);
+        cut_at
+    }
+}
+
+/// The next bytes that may pass, late if the weather says so. None: the connection is over.
+async fn read(
+    from: &mut OwnedReadHalf,
+    chunk: &mut [u8],
+    way: Way,
+    weather: &mut watch::Receiver<Weather>,
+) -> Option<usize> {
+    loop {
+        let delay = weather.wait_for(|weather| !weather.frozen.contains(&way));
+        let delay = delay.await.ok()?.delay;
+        tokio::select! {
+            biased;
+            changed = weather.changed() => changed.ok()?,
+            length = from.read(chunk) => {
+                tokio::time::sleep(delay).await;
+                return length.ok().filter(|length| *length > 0);
+            }
+        }
+    }
+}

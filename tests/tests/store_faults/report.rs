@@ -1,0 +1,101 @@
+//! Sums over rounds.
+
+use std::{collections::BTreeMap, fmt, time::Instant};
+
+use crate::{
+    plan::{Kind, Plan},
+    record::Micros,
+    round::Played,
+};
+
+/// What was played, by kinds of faults.
+#[derive(Debug)]
+pub(crate) struct Report {
+    began: Instant,
+    rows: BTreeMap<Kind, Row>,
+    /// Seeds of rounds in which a rule was broken, or that could not be played to their end.
+    pub(crate) broken: Vec<u64>,
+}
+
+#[derive(Debug, Default)]
+struct Row {
+    rounds: usize,
+    acked: usize,
+    deliveries: usize,
+    takeovers: usize,
+    recoveries: Vec<Micros>,
+}
+
+impl Report {
+    pub(crate) fn start() -> Self {
+        Self {
+            began: Instant::now(),
+            rows: BTreeMap::new(),
+            broken: Vec::new(),
+        }
+    }
+
+    pub(crate) fn add(&mut self, plan: &Plan, played: anyhow::Result<Played>) {
+        let played = match played {
+            Ok(played) => played,
+            Err(error) => {
+                println!("{plan}\n  {error:?}");
+                self.broken.push(plan.seed);
+                return;
+            }
+        };
+        if !played.findings.is_empty() {
+            self.broken.push(plan.seed);
+        }
+        let row = self.rows.entry(plan.kind).or_default();
+        row.rounds += 1;
+        row.acked += played.acked;
+        row.deliveries += played.deliveries;
+        row.takeovers += played.takeovers;
+        row.recoveries.extend(played.recoveries);
+    }
+}
+
+impl Row {
+    fn write(&self, name: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut recoveries = self.recoveries.clone();
+        recoveries.sort_unstable();
+        let at = |place: usize| recoveries.get(place).map_or(0, |micros| micros / 1000);
+        writeln!(
+            f,
+            "{name:<20} {:>6} {:>7} {:>9} {:>11} {:>10} {:>8} {:>8}",
+            self.rounds,
+            recoveries.len(),
+            self.acked,
+            self.deliveries,
+            self.takeovers,
+            at(recoveries.len() / 2),
+            at(recoveries.len().saturating_sub(1)),
+        )
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(
+            f,
+            "{:<20} {:>6} {:>7} {:>9} {:>11} {:>10} {:>8} {:>8}",
+            "", "rounds", "faults", "acked", "deliveries", "take-overs", "p50 ms", "max ms"
+        )?;
+        let mut all = Row::default();
+        for (kind, row) in &self.rows {
+            row.write(&format!("{kind:?}"), f)?;
+            all.rounds += row.rounds;
+            all.acked += row.acked;
+            all.deliveries += row.deliveries;
+            all.takeovers += row.takeovers;
+            all.recoveries.extend(&row.recoveries);
+        }
+        all.write("all", f)?;
+        let seconds = self.began.elapsed().as_secs();
+        write!(
+            f,
+            "in {seconds} s; ms: from the end of a fault to the next acknowledgement"
+        )
+    }
+}
