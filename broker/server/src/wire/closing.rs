@@ -5,7 +5,7 @@ use std::{io::Write, time::Duration};
 use certs::profile::Profile;
 
 use super::{
-    Server,
+    PATIENCE, Server,
     auth::{user, users},
     eventually,
     pki::Pki,
@@ -56,12 +56,13 @@ fn a_client_that_goes_has_closed_itself() {
 
 #[test]
 fn whoever_does_not_show_who_it_is_is_told_and_closed_in_time() {
-    let server = Server::with(|config| {
+    let mut server = Server::with(|config| {
         config.auth = users([user("me", "secret")]);
-        config.auth_timeout = Duration::from_millis(100);
+        config.auth_timeout = PATIENCE;
     });
     let mut known = server.login(r#""user":"me","pass":"secret""#);
     known.sync();
+    server.reload(|config| config.auth_timeout = Duration::from_millis(100));
     let mut silent = server.accept();
     silent.expect("-ERR 'Authentication Timeout'\r\n");
     silent.expect_closed();

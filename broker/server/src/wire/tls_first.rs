@@ -9,42 +9,55 @@ use std::{
 use certs::profile::Profile;
 
 use super::{
-    Server,
+    Server, eventually,
     pki::{CONNECT, Pki, encrypt, expect, is_served, line, upgrade},
 };
 use crate::{config::HandshakeFirst, settings::TlsPort};
+
+const REQUIRED: &str = "\"tls_required\":true";
 
 fn server(pki: &Pki, change: impl FnOnce(&mut TlsPort)) -> Server {
     let settings = pki.issue(Profile::Server).server();
     pki.server_with(settings, |_, port| change(port)).0
 }
 
-/// Shakes hands at once; then `INFO` comes.
-fn expect_first(server: &Server, pki: &Pki) {
+/// Shakes hands at once; then `INFO` comes, which says this.
+fn expect_first(server: &Server, pki: &Pki, says: &str) {
+    assert!(is_first(server, pki, says));
+}
+
+/// The same, if it is quick enough for a server that waits for a moment only: on a busy machine it may be late.
+fn is_first(server: &Server, pki: &Pki, says: &str) -> bool {
     let mut stream = encrypt(server.dial().socket, pki.anonymous_client());
+    if stream.conn.complete_io(&mut stream.sock).is_err() {
+        return false;
+    }
     let info = line(&mut stream);
     assert!(info.starts_with("INFO {"), "{info}");
-    assert!(info.contains("\"tls_required\":true"), "{info}");
+    assert!(info.contains(says), "{info}");
     assert!(is_served(&mut stream));
+    true
 }
 
 #[test]
 fn always_first_means_no_info_in_clear() {
     let pki = Pki::new();
-    let server = server(&pki, |port| {
+    let patient = server(&pki, |port| port.first = HandshakeFirst::Always);
+    expect_first(&patient, &pki, REQUIRED);
+    patient.expect_reasons(&["Client Closed"]);
+    let hurried = server(&pki, |port| {
         port.first = HandshakeFirst::Always;
         port.timeout = Duration::from_millis(300);
     });
-    expect_first(&server, &pki);
     // Nothing at all for whoever waits for INFO.
-    server.dial().expect_closed();
-    let mut clear = server.dial();
+    hurried.dial().expect_closed();
+    let mut clear = hurried.dial();
     clear.send("CONNECT {}\r\nPING\r\n");
     let mut said = Vec::new();
     let _ = std::io::Read::read_to_end(&mut clear.socket, &mut said);
     assert!(!said.starts_with(b"INFO") && !super::shown(&said).contains("PONG"));
     let failed = "TLS Handshake Failure";
-    server.expect_reasons(&["Client Closed", failed, failed]);
+    hurried.expect_reasons(&[failed, failed]);
 }
 
 #[test]
@@ -52,7 +65,7 @@ fn both_orders_work_where_the_handshake_may_come_first() {
     let pki = Pki::new();
     let wait = Duration::from_millis(200);
     let server = server(&pki, |port| port.first = HandshakeFirst::After(wait));
-    expect_first(&server, &pki);
+    eventually("the handshake first", || is_first(&server, &pki, REQUIRED));
     let began = Instant::now();
     let mut late = upgrade(&server, pki.anonymous_client());
     assert!(began.elapsed() >= wait, "{:?}", began.elapsed());
@@ -66,8 +79,8 @@ fn who_begins_with_the_handshake_need_not_wait() {
     let wait = super::PATIENCE * 10;
     let server = server(&pki, |port| port.first = HandshakeFirst::After(wait));
     let began = Instant::now();
-    expect_first(&server, &pki);
-    assert!(began.elapsed() < wait / 10);
+    expect_first(&server, &pki, REQUIRED);
+    assert!(began.elapsed() < wait / 2);
 }
 
 #[test]
@@ -101,7 +114,7 @@ fn a_client_that_goes_before_the_handshake_leaves_nothing_behind() {
             let client = server.dial();
             client.socket.shutdown(Shutdown::Write).unwrap();
         }
-        super::eventually("all gone", || {
+        eventually("all gone", || {
             let counters = server.stats().snapshot().counters;
             counters.total_connections == 20 && counters.connections == 0
         });
@@ -134,9 +147,7 @@ fn clear_text_and_tls_share_a_port_where_tls_is_optional() {
             expect(&mut covered, "PONG\r\n");
             clear.expect("MSG a 1 2\r\nhi\r\n");
         } else {
-            let mut covered = encrypt(server.dial().socket, pki.anonymous_client());
-            line(&mut covered);
-            assert!(is_served(&mut covered));
+            eventually("the handshake first", || is_first(&server, &pki, "INFO"));
             server.client().sync();
         }
     }
@@ -161,7 +172,7 @@ fn handshakes_beyond_the_rate_are_put_off_with_a_word() {
     assert!(served >= 3, "{served}");
     // In clear, because nobody can shake hands about it. The second is still the same, or a new one
     // has begun, which ends as well.
-    super::eventually("a word", || {
+    eventually("a word", || {
         let mut silent = server.accept();
         silent
             .socket
