@@ -31,14 +31,22 @@ mod tables;
 mod wire;
 
 use std::{
+    collections::BTreeSet,
     sync::{
         Mutex,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
     thread,
+    time::Duration,
 };
 
-use crate::{plan::Plan, report::Report, rig::Rig, stage::Program};
+use crate::{
+    checker::Rule,
+    plan::{Fault, Kind, Plan},
+    report::Report,
+    rig::Rig,
+    stage::Program,
+};
 
 /// Broken rounds after which a run ends.
 const ENOUGH: usize = 3;
@@ -90,5 +98,60 @@ fn broker_keeps_its_promises_through_every_fault() {
         report.broken.is_empty(),
         "broken rounds, to be repeated one by one with ROUNDS=1 SEED=...: {:?}",
         report.broken
+    );
+}
+
+/// What is found in a round with a single fault.
+fn findings(rig: &Rig, program: Program, kind: Kind, fault: Fault) -> BTreeSet<Rule> {
+    let mut plan = Plan::with_kind(kind, setting("SEED", 0));
+    plan.strikes.truncate(1);
+    plan.strikes[0].fault = fault;
+    let played = block_on(round::play(rig, program, &plan)).unwrap();
+    played.findings.0.into_keys().collect()
+}
+
+#[test]
+fn every_byte_of_a_commits_answer_may_be_the_last() {
+    let rig = Rig::start().unwrap();
+    let plan = Plan::with_kind(Kind::CutEveryByte, setting("SEED", 0));
+
+    let played = block_on(round::play(&rig, Program::Broker, &plan)).unwrap();
+
+    println!("{} answers were cut", played.cuts);
+    assert!(played.findings.is_empty(), "{}", played.findings);
+}
+
+#[test]
+fn reference_shows_its_known_faults() {
+    let rig = Rig::start().unwrap();
+
+    let away = Duration::ZERO;
+    let restarted = findings(
+        &rig,
+        Program::Reference,
+        Kind::ImmediateStop,
+        Fault::ImmediateStop { away },
+    );
+    assert!(restarted.contains(&Rule::StaysAlive), "{restarted:?}");
+
+    let ended = findings(
+        &rig,
+        Program::Reference,
+        Kind::Terminate,
+        Fault::Terminate { all: true },
+    );
+    assert!(ended.contains(&Rule::StaysAlive), "{ended:?}");
+
+    // Longer than the standby's patience with the lock row.
+    let for_ = Duration::from_secs(8);
+    let frozen = findings(
+        &rig,
+        Program::Reference,
+        Kind::FreezeActive,
+        Fault::FreezeActive { for_ },
+    );
+    assert!(
+        frozen.is_superset(&[Rule::StaysAlive, Rule::OneServes].into()),
+        "{frozen:?}"
     );
 }

@@ -43,6 +43,9 @@ pub(crate) enum Fault {
     Delay { by: Duration, for_: Duration },
     /// The connection is cut when so many bytes of an insert, or of the answer to it, have passed.
     CutInsert { way: Way, bytes: usize },
+    /// The connection is cut after no byte of the answer to an insert, then after one of the next, and so on, until answers
+    /// are over before.
+    CutEveryByte,
     /// SIGSTOP of the broker that serves.
     FreezeActive { for_: Duration },
     /// SIGKILL of the broker that serves; started again when another one does.
@@ -68,7 +71,7 @@ impl Fault {
     }
 }
 
-/// Kinds of faults: rounds take turns, so that so many rounds meet them all.
+/// Kinds of faults.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Kind {
     KillBroker,
@@ -91,8 +94,11 @@ pub(crate) enum Kind {
     KillPostmaster,
     Delay,
     KillBoth,
+    /// Has no turn: once is enough.
+    CutEveryByte,
 }
 
+/// Those that take turns.
 pub(crate) const KINDS: [Kind; 20] = [
     Kind::KillBroker,
     Kind::CutAnswer,
@@ -136,7 +142,8 @@ impl Kind {
             | Self::Cut
             | Self::KillPostmaster
             | Self::Delay
-            | Self::KillBoth => 1,
+            | Self::KillBoth
+            | Self::CutEveryByte => 1,
         }
     }
 
@@ -156,7 +163,8 @@ impl Kind {
             | Self::FastStop
             | Self::KillPostmaster
             | Self::Delay
-            | Self::KillBoth => 1,
+            | Self::KillBoth
+            | Self::CutEveryByte => 1,
         }
     }
 
@@ -208,6 +216,7 @@ impl Kind {
             Self::IsolateActive => Fault::IsolateActive {
                 for_: freeze(rng, 8_000),
             },
+            Self::CutEveryByte => Fault::CutEveryByte,
             Self::KillActive => Fault::KillActive,
             Self::StopActive => Fault::StopActive,
         }

@@ -1,7 +1,10 @@
 //! A proxy between a broker and what it is connected to, which delays, freezes and cuts.
 
 use std::{
-    sync::{Arc, Mutex, MutexGuard},
+    sync::{
+        Arc, Mutex, MutexGuard,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
     time::Duration,
 };
 
@@ -18,11 +21,14 @@ use tokio::{
 
 use crate::{
     plan::Way,
-    wire::{Answer, Requests},
+    wire::{Acks, Answer, Requests},
 };
 
 /// Bytes that are read at once; a statement of some messages fits.
 const CHUNK_BYTES: usize = 1 << 16;
+
+/// What is on its way on this machine has come after so long.
+const STILL: Duration = Duration::from_millis(50);
 
 /// What the statements are recognised by that write messages.
 const INSERT: &[u8] = b"INTO Messages";
@@ -59,6 +65,9 @@ struct Line {
     target: u16,
     weather: watch::Sender<Weather>,
     trap: Mutex<Option<Trap>>,
+    /// Bytes that went up, and acknowledgements among them.
+    bytes: AtomicUsize,
+    acks: AtomicUsize,
 }
 
 /// Listens on a port of its own until it is dropped.
@@ -80,6 +89,8 @@ impl Proxy {
             target,
             weather: watch::Sender::default(),
             trap: Mutex::default(),
+            bytes: AtomicUsize::new(0),
+            acks: AtomicUsize::new(0),
         });
         let mut accepting = JoinSet::new();
         accepting.spawn(accept(listener, Arc::clone(&line)));
@@ -124,6 +135,22 @@ impl Proxy {
         let (sprung, receiver) = oneshot::channel();
         *self.line.trap() = Some(Trap { way, bytes, sprung });
         receiver
+    }
+
+    /// Acknowledgements of publishes that went up so far, when nothing more comes for a while.
+    pub(crate) async fn acks_when_still(&self) -> usize {
+        loop {
+            let before = self.line.bytes.load(Relaxed);
+            tokio::time::sleep(STILL).await;
+            if self.line.bytes.load(Relaxed) == before {
+                return self.acks();
+            }
+        }
+    }
+
+    /// Acknowledgements of publishes that went up so far.
+    pub(crate) fn acks(&self) -> usize {
+        self.line.acks.load(Relaxed)
     }
 
     fn change(&self, change: impl FnOnce(&mut Weather)) {
@@ -192,10 +219,13 @@ impl Passage<'_> {
     async fn up(&self, mut from: OwnedReadHalf, mut to: OwnedWriteHalf) {
         let mut weather = self.line.weather.subscribe();
         let mut requests = Requests::new(INSERT);
+        let mut acks = Acks::default();
         let mut chunk = vec![0; CHUNK_BYTES];
         while let Some(length) = read(&mut from, &mut chunk, Way::Up, &mut weather).await {
             let bytes = &chunk[..length];
             let mut passing = bytes;
+            self.line.bytes.fetch_add(length, Relaxed);
+            self.line.acks.fetch_add(acks.read(bytes), Relaxed);
             if requests.read(bytes)
                 && let Some(trap) = self.line.trap().take()
             {

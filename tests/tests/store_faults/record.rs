@@ -156,6 +156,8 @@ pub(crate) struct History {
     pub(crate) forgotten_clients: Vec<String>,
     /// Acknowledgements that a broker sent which was no longer the owner when it was let go on.
     pub(crate) acks_by_deposed: usize,
+    /// Inserts, or answers to them, that were cut.
+    pub(crate) cuts: usize,
     /// Times of the database are comparable with ours.
     pub(crate) clock_was_steady: bool,
 }

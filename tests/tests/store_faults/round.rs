@@ -30,6 +30,7 @@ pub(crate) struct Played {
     pub(crate) acked: usize,
     pub(crate) deliveries: usize,
     pub(crate) takeovers: usize,
+    pub(crate) cuts: usize,
     pub(crate) recoveries: Vec<Micros>,
 }
 
@@ -58,14 +59,16 @@ pub(crate) async fn play(rig: &Rig, program: Program, plan: &Plan) -> anyhow::Re
         findings,
         acked: history.acked(),
         deliveries: history.deliveries.len(),
-        takeovers: tables
-            .terms
-            .iter()
-            .filter(|term| term.holder.is_some())
-            .count()
-            - 1,
+        takeovers: takeovers(&tables),
+        cuts: history.cuts,
         recoveries,
     })
+}
+
+/// How often somebody took the store after the first.
+fn takeovers(tables: &Tables) -> usize {
+    let taken = tables.terms.iter().filter(|term| term.holder.is_some());
+    taken.count().saturating_sub(1)
 }
 
 /// Load and storm, then the end in order.

@@ -57,12 +57,26 @@ pub(crate) struct Server {
     program: PathBuf,
     flags: Vec<String>,
     dir: PathBuf,
+    /// Towards the database.
     pub(crate) proxy: Proxy,
+    /// Towards the NATS server, if it is not its own one.
+    pub(crate) nats: Option<Proxy>,
     process: Option<Process>,
     starts: usize,
 }
 
 impl Server {
+    /// Makes it one of several on a NATS server.
+    fn join(&mut self, program: Program, nats: Proxy) {
+        let url = format!("nats://127.0.0.1:{}", nats.port);
+        self.flags.extend(["-ns".to_owned(), url]);
+        if program == Program::Reference {
+            self.flags
+                .extend(["-ft_group", "faults"].map(str::to_owned));
+        }
+        self.nats = Some(nats);
+    }
+
     /// Starts it, again if it ran before; it may not be ready yet.
     pub(crate) fn start(&mut self) -> anyhow::Result<()> {
         self.starts += 1;
@@ -148,17 +162,12 @@ impl Stage {
         let address = ["-a", "127.0.0.1", "-p", &port.to_string()].map(str::to_owned);
         let url = format!("nats://127.0.0.1:{port}");
         let mut nats = None;
-        let mut own_flags = address.to_vec();
         if servers > 1 {
             let mut command = Command::new(programs::tool("nats-server")?);
             command.args(&address);
             let mut process = Process::start("nats-server", &mut command, &dir.join("nats.log"))?;
             process.writes("Server is ready", PATIENCE).await?;
             nats = Some(process);
-            own_flags = ["-ns", &url].map(str::to_owned).into();
-            if program == Program::Reference {
-                own_flags.extend(["-ft_group", "faults"].map(str::to_owned));
-            }
         }
         let mut stage = Self {
             rig: rig.clone(),
@@ -170,7 +179,13 @@ impl Stage {
             _nats: nats,
         };
         for number in 0..servers {
-            let server = stage.server(program, number, &own_flags, dir).await?;
+            let mut server = stage.server(program, number, dir).await?;
+            if servers > 1 {
+                let nats = Proxy::start(port).await?;
+                server.join(program, nats);
+            } else {
+                server.flags.extend_from_slice(&address);
+            }
             stage.servers.push(server);
         }
         for server in &mut stage.servers {
@@ -182,13 +197,7 @@ impl Stage {
         Ok(stage)
     }
 
-    async fn server(
-        &self,
-        program: Program,
-        number: usize,
-        own_flags: &[String],
-        dir: &Path,
-    ) -> anyhow::Result<Server> {
+    async fn server(&self, program: Program, number: usize, dir: &Path) -> anyhow::Result<Server> {
         let name = format!("server-{number}");
         let dir = dir.join(&name);
         std::fs::create_dir(&dir).context("making a server's folder")?;
@@ -203,13 +212,13 @@ impl Stage {
         flags.push(config.display().to_string());
         // Often enough that a client which is forgotten is forgotten soon; a busy machine answers all the same.
         flags.extend(["-hbi", "1s", "-hbt", "5s", "-hbf", "20"].map(str::to_owned));
-        flags.extend_from_slice(own_flags);
         Ok(Server {
             name,
             program: program.path()?,
             flags,
             dir,
             proxy,
+            nats: None,
             process: None,
             starts: 0,
         })

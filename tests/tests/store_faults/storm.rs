@@ -9,13 +9,18 @@ use tokio::time::sleep;
 
 use crate::{
     load::Publisher,
-    plan::{Fault, Plan, Strike},
+    plan::{Fault, Plan, Strike, Way},
+    proxy::{Proxy, Sprung},
     record::{Census, Micros, Turmoil},
     stage::{PATIENCE, Stage},
 };
 
 /// How long an insert is waited for that a trap is set for.
 const TRAP: Duration = Duration::from_secs(5);
+
+/// After a fault one of several servers serves when so much time has passed. It is asked no earlier: two that both begin to
+/// answer and then both end are nobody.
+const UNTIL_ONE_SERVES: Duration = Duration::from_secs(2);
 
 /// Sessions of brokers and references at the database of a round.
 const SESSIONS: &str =
@@ -62,9 +67,10 @@ async fn play(stage: &mut Stage, strike: &Strike, prober: &Publisher) -> anyhow:
     await_acks(stage, strike.after_acks).await?;
     sleep(strike.pause).await;
     let turmoil = strike.fault.is_turmoil().then(|| begin_turmoil(stage));
-    inflict(stage, &strike.fault).await?;
+    let deposed = inflict(stage, &strike.fault).await?;
     let ended = stage.recorder.clock.now();
     if strike.fault.is_contested() {
+        sleep(UNTIL_ONE_SERVES).await;
         let answers = stage.census().await?;
         stage.recorder.write(|history, at| {
             history.censuses.push(Census { at, answers });
@@ -77,6 +83,9 @@ async fn play(stage: &mut Stage, strike: &Strike, prober: &Publisher) -> anyhow:
     })
     .await?;
     let recovered = stage.recorder.clock.now();
+    if let Some(deposed) = deposed {
+        deposed.judge(stage).await?;
+    }
     if let Some(turmoil) = turmoil {
         stage.recorder.write(|history, now| {
             history.turmoils[turmoil].ended = Some(now);
@@ -92,8 +101,80 @@ fn begin_turmoil(stage: &Stage) -> usize {
     })
 }
 
+/// A server that lost the store while it could not notice, just before it is let go on.
+struct Deposed {
+    server: usize,
+    /// Acknowledgements that it had sent.
+    acks: usize,
+}
+
+impl Deposed {
+    /// None: it owns the store still.
+    async fn look(stage: &Stage, server: usize) -> anyhow::Result<Option<Self>> {
+        if stage.holder().await? == Some(server) {
+            return Ok(None);
+        }
+        let nats = stage.servers[server].nats.as_ref();
+        let acks = nats.context("one of several servers")?.acks_when_still();
+        Ok(Some(Self {
+            server,
+            acks: acks.await,
+        }))
+    }
+
+    /// Notes what it has acknowledged since, unless it has got the store back.
+    async fn judge(self, stage: &Stage) -> anyhow::Result<()> {
+        let nats = stage.servers[self.server].nats.as_ref();
+        let acks = nats.map_or(0, Proxy::acks) - self.acks;
+        if stage.holder().await? != Some(self.server) {
+            stage
+                .recorder
+                .write(|history, _| history.acks_by_deposed += acks);
+        }
+        Ok(())
+    }
+}
+
 /// Does the harm; comes back when nobody is hindered any more.
-async fn inflict(stage: &mut Stage, fault: &Fault) -> anyhow::Result<()> {
+async fn inflict(stage: &mut Stage, fault: &Fault) -> anyhow::Result<Option<Deposed>> {
+    match fault {
+        Fault::FreezeActive { for_ } => {
+            let active = stage.active().await?;
+            let frozen = stage.servers[active].freeze()?;
+            sleep(*for_).await;
+            let deposed = Deposed::look(stage, active).await?;
+            drop(frozen);
+            Ok(deposed)
+        }
+        Fault::IsolateActive { for_ } => {
+            let active = stage.active().await?;
+            stage.servers[active].proxy.freeze(&[Way::Up, Way::Down]);
+            sleep(*for_).await;
+            let deposed = Deposed::look(stage, active).await?;
+            stage.servers[active].proxy.calm();
+            Ok(deposed)
+        }
+        Fault::KillActive | Fault::StopActive => hand_over(stage, fault).await.map(|()| None),
+        _ => inflict_alone(stage, fault).await.map(|()| None),
+    }
+}
+
+/// Ends the server that holds the store, and starts it again when another one does.
+async fn hand_over(stage: &mut Stage, fault: &Fault) -> anyhow::Result<()> {
+    let active = stage.active().await?;
+    if *fault == Fault::KillActive {
+        stage.servers[active].kill();
+    } else if let Some(words) = stage.servers[active].stop().await? {
+        stage
+            .recorder
+            .write(|history, _| history.deaths.push(words));
+    }
+    stage.taken_over_from(active).await?;
+    stage.servers[active].start()
+}
+
+/// Harm to the only server or to its database.
+async fn inflict_alone(stage: &mut Stage, fault: &Fault) -> anyhow::Result<()> {
     match fault {
         Fault::KillBroker { away } => {
             stage.servers[0].kill();
@@ -153,41 +234,38 @@ async fn inflict(stage: &mut Stage, fault: &Fault) -> anyhow::Result<()> {
         Fault::CutInsert { way, bytes } => {
             let sprung = stage.servers[0].proxy.cut_insert(*way, *bytes);
             // Publishers may all be waiting for what a former fault has swallowed.
-            let _ = tokio::time::timeout(TRAP, sprung).await;
-            Ok(())
-        }
-        Fault::FreezeActive { for_ } => {
-            let active = stage.active().await?;
-            let frozen = stage.servers[active].freeze()?;
-            sleep(*for_).await;
-            drop(frozen);
-            Ok(())
-        }
-        Fault::IsolateActive { for_ } => {
-            use crate::plan::Way::{Down, Up};
-            let active = stage.active().await?;
-            stage.servers[active].proxy.freeze(&[Up, Down]);
-            sleep(*for_).await;
-            stage.servers[active].proxy.calm();
-            Ok(())
-        }
-        Fault::KillActive => {
-            let active = stage.active().await?;
-            stage.servers[active].kill();
-            stage.taken_over_from(active).await?;
-            stage.servers[active].start()
-        }
-        Fault::StopActive => {
-            let active = stage.active().await?;
-            if let Some(words) = stage.servers[active].stop().await? {
-                stage
-                    .recorder
-                    .write(|history, _| history.deaths.push(words));
+            if let Ok(Ok(Sprung::Cut)) = tokio::time::timeout(TRAP, sprung).await {
+                stage.recorder.write(|history, _| history.cuts += 1);
             }
-            stage.taken_over_from(active).await?;
-            stage.servers[active].start()
+            Ok(())
+        }
+        Fault::CutEveryByte => cut_every_byte(stage).await,
+        Fault::FreezeActive { .. }
+        | Fault::IsolateActive { .. }
+        | Fault::KillActive
+        | Fault::StopActive => anyhow::bail!("this takes several servers"),
+    }
+}
+
+/// Answers differ by the digits of a number of rows, so that more than one must have been whole.
+async fn cut_every_byte(stage: &Stage) -> anyhow::Result<()> {
+    const ENOUGH_WHOLE: usize = 3;
+    let mut whole = 0;
+    for bytes in 0.. {
+        let sprung = stage.servers[0].proxy.cut_insert(Way::Down, bytes);
+        let sprung = tokio::time::timeout(PATIENCE, sprung).await;
+        match sprung.context("nothing is inserted")?? {
+            Sprung::Cut => stage.recorder.write(|history, _| history.cuts += 1),
+            Sprung::Whole(length) => {
+                anyhow::ensure!(length < bytes, "{length} bytes passed, {bytes} should have");
+                whole += 1;
+            }
+        }
+        if whole == ENOUGH_WHOLE {
+            break;
         }
     }
+    Ok(())
 }
 
 async fn on_the_line(

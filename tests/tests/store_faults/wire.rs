@@ -1,4 +1,5 @@
-//! As much of PostgreSQL's protocol as it takes to know which bytes belong to an insert and which to its answer.
+//! As much of PostgreSQL's protocol as it takes to know which bytes belong to an insert and which to its answer; and of NATS to
+//! know an acknowledgement.
 
 use std::collections::BTreeMap;
 
@@ -77,6 +78,33 @@ impl Answer {
     }
 }
 
+/// Counts acknowledgements of publishes in what a broker sends to a NATS server.
+#[derive(Debug, Default)]
+pub(crate) struct Acks {
+    /// The end of what was read, too short to hold one.
+    tail: Vec<u8>,
+}
+
+impl Acks {
+    /// An inbox, with which the client begins the guid of every message. Before it stand the end of a protocol line, the
+    /// mark of a first field that is text, and the text's length.
+    const INBOX: &[u8] = b"_INBOX.";
+    const BEFORE: usize = 4;
+
+    /// Takes bytes in; how many acknowledgements begin in them.
+    pub(crate) fn read(&mut self, bytes: &[u8]) -> usize {
+        let length = Self::BEFORE + Self::INBOX.len();
+        self.tail.extend_from_slice(bytes);
+        let parts = self.tail.windows(length);
+        let found = parts
+            .filter(|part| part.starts_with(b"\r\n\x0a") && part[Self::BEFORE..] == *Self::INBOX);
+        let found = found.count();
+        let read = self.tail.len().saturating_sub(length - 1);
+        self.tail.drain(..read);
+        found
+    }
+}
+
 /// Cuts a stream into messages: a kind, a length, a body.
 #[derive(Debug, Default)]
 struct Frames {
@@ -143,6 +171,9 @@ impl Frames {
 
 #[cfg(test)]
 mod tests {
+    use broker_proto::streaming::PubAck;
+    use prost::Message as _;
+
     use super::*;
 
     fn framed(kind: u8, body: &[u8]) -> Vec<u8> {
@@ -173,6 +204,31 @@ mod tests {
                 .map(|part| part == (end - 1) / size)
                 .collect();
             assert_eq!(found, expected, "parts of {size}");
+        }
+    }
+
+    #[test]
+    fn acknowledgements_are_counted_however_bytes_are_cut() {
+        let ack = |inbox: &str| {
+            let guid = format!("{inbox}-1");
+            let ack = PubAck {
+                guid,
+                error: String::new(),
+            };
+            let ack = ack.encode_to_vec();
+            let head = format!("PUB {inbox} {}\r\n", ack.len());
+            [head.as_bytes(), &ack, b"\r\n"].concat()
+        };
+        let bytes = [
+            ack("_INBOX.abc"),
+            b"PUB _INBOX.abc 0\r\n\r\n".to_vec(),
+            ack("_INBOX.d"),
+        ]
+        .concat();
+        for size in 1..=bytes.len() {
+            let mut acks = Acks::default();
+            let counted: usize = bytes.chunks(size).map(|part| acks.read(part)).sum();
+            assert_eq!(counted, 2, "parts of {size}");
         }
     }
 
