@@ -4,7 +4,7 @@
 pub mod dialogue;
 pub mod frames;
 
-use std::time::Duration;
+use std::{io::ErrorKind, time::Duration};
 
 use anyhow::{Context, ensure};
 use tokio::{
@@ -92,7 +92,11 @@ impl Wire {
     /// Whether something came before the end of the connection.
     async fn read_some(&mut self) -> anyhow::Result<bool> {
         let count = tokio::time::timeout(PATIENCE, self.stream.read_buf(&mut self.unread)).await;
-        Ok(count.context("no answer")?.context("reading")? > 0)
+        match count.context("no answer")? {
+            // An end too: the server has not read everything, perhaps because it was sent after its last words.
+            Err(error) if error.kind() == ErrorKind::ConnectionReset => Ok(false),
+            count => Ok(count.context("reading")? > 0),
+        }
     }
 }
 

@@ -1,10 +1,6 @@
 //! `--signal`: which server is meant, and what is refused.
 
-use std::{
-    fs::{self, File},
-    path::PathBuf,
-    process::Command,
-};
+use std::{fs, path::PathBuf, process::Command};
 
 use tempfile::TempDir;
 use tests::ports;
@@ -17,9 +13,10 @@ fn renamed_broker(dir: &TempDir) -> (PathBuf, String) {
     let path = dir.path().join(&name);
     let original = Program::Broker.path();
     if fs::hard_link(&original, &path).is_err() {
-        fs::copy(&original, &path).unwrap();
-        // On the disk before it runs: a file that is open for writing is no program.
-        File::open(&path).unwrap().sync_all().unwrap();
+        // By another process: a file that is open for writing is no program, and what is open here is for a moment open
+        // in every child that another test starts meanwhile.
+        let copied = Command::new("cp").arg(&original).arg(&path).status();
+        assert!(copied.unwrap().success());
     }
     (path, name)
 }
@@ -29,9 +26,8 @@ async fn a_server_is_found_by_its_program_or_the_beginning_of_its_number() {
     let dir = tempfile::tempdir().unwrap();
     let (program, name) = renamed_broker(&dir);
     let start = || {
-        Server::start_as(program.clone(), tempfile::tempdir().unwrap(), |_| {
-            Vec::new()
-        })
+        let dir = tempfile::tempdir().unwrap();
+        Server::start_as(Program::Broker, program.clone(), dir, |_| Vec::new())
     };
 
     let mut one = start().await;

@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, fs, path::Path, process::Command};
 
 use serde_json::Value;
-use tests::{ports, probe};
+use tests::{patience, ports, probe};
 use time::{
     Duration, OffsetDateTime, PrimitiveDateTime,
     format_description::BorrowedFormatItem,
@@ -41,7 +41,12 @@ async fn pid_and_ports_files_tell_where_the_server_is_and_do_not_outlive_it() {
 
         let name = server.program.file_name().unwrap().to_string_lossy();
         let ports = server.path(&format!("{name}_{pid}.ports"));
-        let shown: Value = serde_json::from_str(&fs::read_to_string(&ports).unwrap()).unwrap();
+        // The reference writes it beside everything else, also after it has said that it is ready.
+        let shown = patience::until("a ports file", PATIENCE, async || {
+            let text = fs::read_to_string(&ports)?;
+            Ok(serde_json::from_str::<Value>(&text)?)
+        });
+        let shown = shown.await.unwrap();
         let members: Vec<_> = shown.as_object().unwrap().keys().collect();
         assert_eq!(members, ["monitoring", "nats"], "{program:?}");
         let nats: Vec<_> = shown["nats"].as_array().unwrap().iter().collect();

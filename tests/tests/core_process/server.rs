@@ -11,7 +11,7 @@ use tempfile::TempDir;
 use tests::{patience, ports, process::Process, programs, wire::Wire};
 
 /// For anything that a server does, on a busy machine.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Who is asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,6 +31,14 @@ impl Program {
         }
         .unwrap()
     }
+
+    /// The last line of its start: nothing comes behind it that nobody has asked for.
+    fn ready(self) -> &'static str {
+        match self {
+            Self::Broker => "Streaming Server is ready",
+            Self::Reference => "Server is ready",
+        }
+    }
 }
 
 /// A server with a folder of its own.
@@ -47,10 +55,13 @@ impl Server {
         program: Program,
         prepare: impl FnOnce(&Path) -> Vec<String>,
     ) -> Self {
-        Self::start_as(program.path(), tempfile::tempdir().unwrap(), prepare).await
+        let dir = tempfile::tempdir().unwrap();
+        Self::start_as(program, program.path(), dir, prepare).await
     }
 
+    /// The program lies elsewhere.
     pub(crate) async fn start_as(
+        kind: Program,
         program: PathBuf,
         dir: TempDir,
         prepare: impl FnOnce(&Path) -> Vec<String>,
@@ -67,7 +78,7 @@ impl Server {
             dir,
             port,
         };
-        server.logs("Server is ready").await;
+        server.logs(kind.ready()).await;
         server
     }
 

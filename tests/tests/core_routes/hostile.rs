@@ -1,12 +1,10 @@
 //! Peers that say nothing, too little, or nonsense, and clients and other servers beside them.
 
-use std::time::Duration;
-
 use futures_util::future::join_all;
-use tests::wire::Wire;
+use tests::{patience, wire::Wire};
 
 use super::{
-    node::{Kind, Node},
+    node::{Kind, Node, PATIENCE},
     peer::{Manner, Peer, hears, introduced, introduction},
 };
 
@@ -173,14 +171,20 @@ async fn a_peer_that_answers_no_ping_is_given_up() {
             Kind::New | Kind::Broker => format!("{CLUSTER}\n{pings}"),
         };
         let node = Node::start_with(kind, dir.path(), &cluster, pings).await;
-        let mut deaf = Peer::join(&node, "DEAF").await;
+        // A busy machine may take so long to join it that it is given up before.
+        let mut deaf = introduced(&node, "DEAF", &Manner::default()).await;
         let words = deaf.last_words().await.unwrap();
         assert!(
             words.ends_with("-ERR 'Stale Connection'\r\n"),
             "{kind:?}: {words}"
         );
-        let mut client = node.client().await;
-        client.answers().await.unwrap();
+        // It does not answer pings either, so it has to be quick.
+        let served = patience::until("a client is served", PATIENCE, async || {
+            let mut client = Wire::connect(node.port).await?;
+            client.send(b"CONNECT {\"verbose\":false}\r\n").await?;
+            client.answers().await
+        });
+        served.await.unwrap();
     }
 }
 
@@ -205,14 +209,14 @@ async fn a_peer_that_does_not_read_harms_nobody_else() {
     }
     publisher.answers().await.unwrap();
     // It has been given more time once, then not any more.
-    let given_up = tests::patience::until("it is given up", Duration::from_secs(20), async || {
+    let given_up = patience::until("it is given up", PATIENCE, async || {
         bystanders.are_served().await;
         let log = node.log();
         anyhow::ensure!(log.contains("Slow Consumer State: WriteDeadline"), "{log}");
         Ok(())
     });
     given_up.await.unwrap();
-    Peer::join(&node, "STUCK")
+    Peer::join_again(&node, "STUCK")
         .await
         .hears(&["RS+ $G to.client.*\r\n"])
         .await;

@@ -45,6 +45,16 @@ impl Peer {
         Self { wire, said }
     }
 
+    /// As soon as the server has forgotten an earlier connection under the same name.
+    pub(crate) async fn join_again(node: &Node, id: &str) -> Self {
+        let joined = patience::until("it may come again", PATIENCE, async || {
+            let mut wire = introduced(node, id, &Manner::default()).await;
+            let said = wire.answers().await?;
+            Ok(Self { wire, said })
+        });
+        joined.await.unwrap()
+    }
+
     /// Reads until everything of this has come; all that came since the last time.
     pub(crate) async fn hears(&mut self, texts: &[&str]) -> String {
         let mut said = std::mem::take(&mut self.said);
