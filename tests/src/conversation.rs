@@ -6,7 +6,7 @@
 use std::{fmt::Write as _, time::Duration};
 
 use anyhow::Context;
-use async_nats::{Client, RequestErrorKind, Subscriber};
+use async_nats::{Client, StatusCode, Subscriber};
 use broker_proto::streaming::{
     Ack, CloseRequest, CloseResponse, ConnectRequest, ConnectResponse, MsgProto, Ping,
     PingResponse, PubAck, PubMsg, StartPosition, SubscriptionRequest, SubscriptionResponse,
@@ -15,10 +15,11 @@ use broker_proto::streaming::{
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 use prost::Message;
+use tokio::time::timeout;
 
 use crate::streaming_server::CLUSTER_ID;
 
-/// After this an answer is held not to come.
+/// After this an answer is held not to come, unless nothing else comes either.
 const SILENCE: Duration = Duration::from_secs(3);
 
 /// How long a subscription is listened to for what must not come. A slow machine hides a fault here,
@@ -26,7 +27,7 @@ const SILENCE: Duration = Duration::from_secs(3);
 const QUIET: Duration = Duration::from_millis(300);
 
 /// For what must come, on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// One connection to a server, and what was seen through it.
 #[derive(Debug)]
@@ -50,10 +51,7 @@ impl Conversation {
     /// # Errors
     /// When nobody listens.
     pub async fn begin(port: u16) -> anyhow::Result<Self> {
-        // Requests tell by themselves how long they wait.
-        let options = async_nats::ConnectOptions::new().request_timeout(None);
-        let nats = options
-            .connect(format!("nats://127.0.0.1:{port}"))
+        let nats = async_nats::connect(format!("nats://127.0.0.1:{port}"))
             .await
             .context("connecting")?;
         Ok(Self {
@@ -85,16 +83,45 @@ impl Conversation {
 
     /// A request with any bytes; what came back, or how nothing did.
     pub async fn ask(&mut self, subject: &str, payload: impl Into<Bytes>) -> Answer {
-        let request = async_nats::Request::new()
-            .payload(payload.into())
-            .timeout(Some(SILENCE));
-        match self.nats.send_request(subject.to_owned(), request).await {
-            Ok(answer) => Answer::Payload(answer.payload),
-            Err(error) => match error.kind() {
-                RequestErrorKind::NoResponders => Answer::NobodyListens,
-                _ => Answer::Silence,
-            },
+        let Ok(mut answers) = self.request(subject, payload.into()).await else {
+            return Answer::Silence;
+        };
+        if let Ok(Some(answer)) = timeout(SILENCE, answers.next()).await {
+            return answer.into();
         }
+        // A busy machine is silent too. What is asked now is answered later.
+        let _ = self.comes_and_goes().await;
+        match timeout(QUIET, answers.next()).await {
+            Ok(Some(answer)) => answer.into(),
+            Ok(None) | Err(_) => Answer::Silence,
+        }
+    }
+
+    /// Where the answer to a request comes.
+    async fn request(&self, subject: &str, payload: Bytes) -> anyhow::Result<Subscriber> {
+        let inbox = self.nats.new_inbox();
+        let answers = self.nats.subscribe(inbox.clone()).await?;
+        self.nats
+            .publish_with_reply(subject.to_owned(), inbox, payload)
+            .await?;
+        Ok(answers)
+    }
+
+    /// A client is registered and closed; the server has then done what it was asked before. Where nobody answers, there
+    /// is nothing to wait for.
+    async fn comes_and_goes(&self) -> Option<()> {
+        let discover = format!("_STAN.discover.{CLUSTER_ID}");
+        let connect = connect_request("comes-and-goes").encode_to_vec();
+        let mut answers = self.request(&discover, connect.into()).await.ok()?;
+        let answer = timeout(PATIENCE, answers.next()).await.ok()??;
+        let subjects = ConnectResponse::decode(answer.payload).ok()?;
+        let close = CloseRequest {
+            client_id: "comes-and-goes".to_owned(),
+        };
+        let close = close.encode_to_vec().into();
+        let mut answers = self.request(&subjects.close_requests, close).await.ok()?;
+        timeout(PATIENCE, answers.next()).await.ok()??;
+        Some(())
     }
 
     /// A request whose answer is noted as `label: ...`.
@@ -259,14 +286,14 @@ impl Conversation {
     ) -> anyhow::Result<Vec<MsgProto>> {
         let mut heard = Vec::new();
         while heard.len() < count {
-            let next = tokio::time::timeout(PATIENCE, from.deliveries.next());
+            let next = timeout(PATIENCE, from.deliveries.next());
             let delivery = next
                 .await
                 .with_context(|| format!("{label}: {} of {count} came", heard.len()))?
                 .context("the connection ended")?;
             heard.push(MsgProto::decode(delivery.payload)?);
         }
-        let more = tokio::time::timeout(QUIET, from.deliveries.next()).await;
+        let more = timeout(QUIET, from.deliveries.next()).await;
         let mut line = format!("{label}:");
         for message in &heard {
             line.push_str(&describe_delivery(message));
@@ -302,6 +329,15 @@ pub enum Answer {
     Payload(Bytes),
     NobodyListens,
     Silence,
+}
+
+impl From<async_nats::Message> for Answer {
+    fn from(message: async_nats::Message) -> Self {
+        match message.status {
+            Some(StatusCode::NO_RESPONDERS) => Self::NobodyListens,
+            _ => Self::Payload(message.payload),
+        }
+    }
 }
 
 /// A connect request as a client of today makes it.

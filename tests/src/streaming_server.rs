@@ -77,8 +77,30 @@ pub struct StreamingServer {
     log: PathBuf,
     port: u16,
     process: Option<Process>,
+    /// Started with the server and alive until this is dropped.
+    nats: Option<Nats>,
 }
 
+#[derive(Debug)]
+struct Nats {
+    program: PathBuf,
+    log: PathBuf,
+    process: Option<Process>,
+}
+
+impl Nats {
+    /// Starts it unless it runs.
+    async fn start(&mut self, port: u16) -> anyhow::Result<()> {
+        if self.process.is_some() {
+            return Ok(());
+        }
+        let mut command = Command::new(&self.program);
+        command.args(["-a", "127.0.0.1", "-p", &port.to_string()]);
+        let process = Process::start("nats-server", &mut command, &self.log)?;
+        let process = self.process.insert(process);
+        process.writes("Server is ready", START).await
+    }
+}
 /// Streaming cluster ID of every server that the tests start by themselves.
 pub const CLUSTER_ID: &str = "test-cluster";
 
@@ -101,6 +123,25 @@ impl StreamingServer {
             dir,
             store,
         ))
+    }
+
+    /// Stands on a nats-server of its own (`release` is its program) instead of the one inside of it.
+    ///
+    /// # Errors
+    /// When that is not on this machine.
+    pub fn on_nats(mut self, release: &str) -> anyhow::Result<Self> {
+        let (own, port) = (self.port.to_string(), ports::free());
+        let listens = ["-a", "127.0.0.1", "-p", own.as_str()];
+        self.flags.retain(|flag| !listens.contains(&flag.as_str()));
+        let url = format!("nats://127.0.0.1:{port}");
+        self.flags.extend(["-nats_server".to_owned(), url]);
+        self.port = port;
+        self.nats = Some(Nats {
+            program: programs::tool(release)?,
+            log: self.log.with_file_name("nats.log"),
+            process: None,
+        });
+        Ok(self)
     }
 
     fn new(program: PathBuf, dir: &Path, store: &Store) -> Self {
@@ -137,6 +178,7 @@ impl StreamingServer {
             log: dir.join("server.log"),
             port,
             process: None,
+            nats: None,
         }
     }
 
@@ -197,6 +239,9 @@ impl StreamingServer {
     /// # Errors
     /// When it ends or is not ready in time, with its last lines.
     pub async fn start(&mut self) -> anyhow::Result<()> {
+        if let Some(nats) = &mut self.nats {
+            nats.start(self.port).await?;
+        }
         self.launch()?;
         self.writes(READY, START).await
     }

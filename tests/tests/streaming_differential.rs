@@ -1,5 +1,6 @@
 //! The broker and the reference, asked the same things, answer the same: right requests, wrong ones,
-//! and every way to begin, resume, share and end a subscription.
+//! and every way to begin, resume, share and end a subscription. Both on the NATS server inside of them, and both on
+//! an external one.
 
 use std::time::Duration;
 
@@ -19,8 +20,21 @@ const NONSENSE: &[u8] = b"\xff\xff\xff";
 /// For what must happen, on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Holds the same conversation with both and compares the transcripts.
+/// How a streaming server stands on NATS: on the server inside of it, or on nats-server.
+const WAYS: [Option<&str>; 2] = [None, Some("nats-server")];
+
+/// Holds the same conversation with both, standing on NATS in every way, and compares the transcripts.
 async fn alike(scenario: impl AsyncFn(&mut Conversation) -> anyhow::Result<()>) {
+    for way in WAYS {
+        println!("on {}", way.unwrap_or("the server inside"));
+        alike_on(way, &scenario).await;
+    }
+}
+
+async fn alike_on(
+    nats: Option<&str>,
+    scenario: &impl AsyncFn(&mut Conversation) -> anyhow::Result<()>,
+) {
     let dir = tempfile::tempdir().unwrap();
     let mut transcripts = Vec::new();
     for name in ["reference", "broker"] {
@@ -30,6 +44,9 @@ async fn alike(scenario: impl AsyncFn(&mut Conversation) -> anyhow::Result<()>) 
             "broker" => StreamingServer::broker(&dir, &Store::Files).unwrap(),
             _ => StreamingServer::reference(&dir, &Store::Files).unwrap(),
         };
+        if let Some(release) = nats {
+            server = server.on_nats(release).unwrap();
+        }
         server.start().await.unwrap();
         let mut talk = Conversation::begin(server.port()).await.unwrap();
         if let Err(error) = scenario(&mut talk).await {
