@@ -170,6 +170,17 @@ impl Op {
     pub(crate) fn is_sent_without_reply(&self) -> bool {
         matches!(self, Self::Send(send) if send.fault == Some(Fault::NoReply))
     }
+
+    /// The client that it closes, if nobody is told when that is done.
+    pub(crate) fn closes_without_reply(&self) -> Option<usize> {
+        match self {
+            Self::Close {
+                client,
+                fault: Some(Fault::NoReply),
+            } => Some(*client),
+            _ => None,
+        }
+    }
 }
 
 /// What happens before everybody waits until both servers have nothing more to say.

@@ -181,13 +181,17 @@ impl<'a> Player<'a> {
             Step::Restart => {}
         }
         self.answers().await?;
-        if let Step::Together(ops) = step
-            && ops.iter().any(Op::is_sent_without_reply)
-        {
-            // Its acknowledgement comes behind that of everything published before.
-            let barrier = self.barrier_channel();
-            self.fill(&barrier);
-            self.answers().await?;
+        if let Step::Together(ops) = step {
+            if ops.iter().any(Op::is_sent_without_reply) {
+                // Its acknowledgement comes behind that of everything published before.
+                let barrier = self.barrier_channel();
+                self.fill(&barrier);
+                self.answers().await?;
+            }
+            for client in ops.iter().filter_map(Op::closes_without_reply) {
+                // The reference closes behind messages that it sends to itself.
+                self.until_unknown(client, PATIENCE).await?;
+            }
         }
         self.settle(matches!(step, Step::Subscribe(_))).await
     }
@@ -411,18 +415,23 @@ impl<'a> Player<'a> {
         self.silence(client, true);
         self.known.loosen(client);
         // Two heartbeats in vain, and a machine that is busy.
-        let deadline = Instant::now() + HEARTBEAT * 4 + PATIENCE;
+        self.until_unknown(client, HEARTBEAT * 4 + PATIENCE).await?;
+        self.known.close(client);
+        Ok(())
+    }
+
+    /// Asks until the server does not know a client any more.
+    async fn until_unknown(&mut self, client: usize, within: Duration) -> anyhow::Result<()> {
+        let deadline = Instant::now() + within;
         loop {
             let known = self.ask_whether_known(client);
             self.answers().await?;
             if !self.take_known(known) {
-                break;
+                return Ok(());
             }
-            ensure!(Instant::now() < deadline, "a dead client is not dropped");
-            self.pass(Duration::from_millis(100)).await?;
+            ensure!(Instant::now() < deadline, "the client is not dropped");
+            self.pass(Duration::from_millis(20)).await?;
         }
-        self.known.close(client);
-        Ok(())
     }
 
     async fn missed(&mut self, client: usize) -> anyhow::Result<()> {
