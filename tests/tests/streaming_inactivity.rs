@@ -35,8 +35,9 @@ async fn deletes_and_begins_anew(server: StreamingServer) {
         Ok(())
     });
     deleted.await.unwrap();
-    client.publish("rested", "new").await.unwrap();
+    // The subscription first: without one the channel may be deleted again before anybody reads it.
     let mut subscription = client.subscribe("rested", durable()).await.unwrap();
+    client.publish("rested", "new").await.unwrap();
     let message = timeout(PATIENCE, subscription.next())
         .await
         .unwrap()

@@ -10,12 +10,15 @@ use tests::{
 
 const CHANNEL: &str = "orders";
 /// Short: one acknowledgement is waited for in vain.
-const ACK_WAIT: Duration = Duration::from_secs(2);
+const IN_VAIN: Duration = Duration::from_secs(2);
+
+fn options(server: &StreamingServer, id: &str) -> Options {
+    let url = format!("nats://127.0.0.1:{}", server.port());
+    Options::new(&url, CLUSTER_ID, id)
+}
 
 async fn publisher(server: &StreamingServer) -> Client {
-    let url = format!("nats://127.0.0.1:{}", server.port());
-    let options = Options::new(&url, CLUSTER_ID, "publisher").ack_wait(ACK_WAIT);
-    Client::connect(options).await.unwrap()
+    Client::connect(options(server, "publisher")).await.unwrap()
 }
 
 #[tokio::test]
@@ -49,9 +52,12 @@ async fn a_broker_whose_database_is_gone_ends_all_the_same_and_says_so() {
     server.start().await.unwrap();
     let publisher = publisher(&server).await;
     publisher.publish(CHANNEL, "one").await.unwrap();
+    // Gives up soon, which the other one must not.
+    let hopeless = options(&server, "hopeless").ack_wait(IN_VAIN);
+    let hopeless = Client::connect(hopeless).await.unwrap();
     postgres.kill().unwrap();
-    let unanswered = publisher.publish_async(CHANNEL, "two").await.unwrap();
-    publisher.nats().flush().await.unwrap();
+    let unanswered = hopeless.publish_async(CHANNEL, "two").await.unwrap();
+    hopeless.nats().flush().await.unwrap();
 
     let status = server.stop().await.unwrap();
 
