@@ -15,6 +15,16 @@ pub(crate) enum Quantity {
     P50,
     /// All but one in a hundred took no longer, seconds.
     P99,
+    /// All but one in a thousand took no longer, seconds.
+    P999,
+    /// One bare commit of one row, seconds; half took no longer.
+    SingleCommit,
+    /// One message in flight on the memory store, seconds; half took no longer.
+    MemoryTrip,
+    /// From exec until a publication is acknowledged, seconds.
+    FirstAck,
+    /// The same where another server has written to the store last, so that nothing kept about it can be believed.
+    FirstAckUnknown,
     /// Two messages there and two back over loopback without any server, seconds; half took no longer.
     PingPongs,
     /// `P50` in parts of `PingPongs`.
@@ -31,6 +41,8 @@ pub(crate) enum Quantity {
     PerCpuSecond,
     /// Processor time of the server in the pass, seconds.
     CpuSeconds,
+    /// Processor time of the database in the pass, seconds.
+    DatabaseCpuSeconds,
     /// Processor time of the load in the pass, seconds: it must not be what is measured.
     LoadCpuSeconds,
     /// Resident memory before anybody connected, bytes.
@@ -39,6 +51,8 @@ pub(crate) enum Quantity {
     Memory,
     /// The same with shared pages divided among their users, bytes.
     ProportionalMemory,
+    /// Resident memory of all processes of the database after the pass, shared pages once, bytes.
+    DatabaseMemory,
 }
 
 /// How a value is written.
@@ -57,6 +71,11 @@ impl Quantity {
             Self::Rate => "rate",
             Self::P50 => "p50",
             Self::P99 => "p99",
+            Self::P999 => "p99.9",
+            Self::SingleCommit => "bare commit",
+            Self::MemoryTrip => "on the memory store",
+            Self::FirstAck => "first ack",
+            Self::FirstAckUnknown => "first ack after another server",
             Self::PingPongs => "2 ping-pongs",
             Self::OfPingPongs => "p50 / ping-pongs",
             Self::ColdStart => "start",
@@ -65,10 +84,12 @@ impl Quantity {
             Self::PerSubscription => "memory a subscription",
             Self::PerCpuSecond => "work a CPU-second",
             Self::CpuSeconds => "CPU",
+            Self::DatabaseCpuSeconds => "database CPU",
             Self::LoadCpuSeconds => "load CPU",
             Self::IdleMemory => "memory idle",
             Self::Memory => "memory",
             Self::ProportionalMemory => "memory, proportional",
+            Self::DatabaseMemory => "database memory",
         }
     }
 
@@ -82,9 +103,15 @@ impl Quantity {
             Self::Rate | Self::PerCpuSecond => Unit::PerSecond,
             Self::P50
             | Self::P99
+            | Self::P999
+            | Self::SingleCommit
+            | Self::MemoryTrip
+            | Self::FirstAck
+            | Self::FirstAckUnknown
             | Self::PingPongs
             | Self::ColdStart
             | Self::CpuSeconds
+            | Self::DatabaseCpuSeconds
             | Self::LoadCpuSeconds => Unit::Seconds,
             Self::OfPingPongs => Unit::Times,
             Self::BinarySize
@@ -92,7 +119,8 @@ impl Quantity {
             | Self::PerSubscription
             | Self::IdleMemory
             | Self::Memory
-            | Self::ProportionalMemory => Unit::Bytes,
+            | Self::ProportionalMemory
+            | Self::DatabaseMemory => Unit::Bytes,
         }
     }
 

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use crate::figures::Quantity;
-use crate::results::{Measured, Verdict};
+use crate::results::{Measured, Party, Verdict};
 
 /// Where a figure of ours has to lie.
 #[derive(Clone, Copy, Debug)]
@@ -12,6 +12,12 @@ enum Bound {
     RatioAtLeast(f64),
     /// Ours divided by the reference's, or less.
     RatioAtMost(f64),
+    /// Ours divided by that of another party, or more.
+    OfAtLeast(Party, f64),
+    /// Ours divided by that of another party, or less.
+    OfAtMost(Party, f64),
+    /// Ours alone, in the quantity's unit, or more.
+    AtLeast(f64),
     /// Ours alone, in the quantity's unit, or less.
     AtMost(f64),
 }
@@ -66,9 +72,33 @@ const STREAMING: &[&str] = &[
 
 #[rustfmt::skip]
 static GOALS: &[Goal] = {
-    use Bound::{AtMost, RatioAtLeast, RatioAtMost};
-    use Quantity::{BinarySize, ColdStart, IdleMemory, Memory, OfPingPongs, P50, PerConnection, PerCpuSecond, Rate};
+    use Bound::{AtLeast, AtMost, OfAtLeast, OfAtMost, RatioAtLeast, RatioAtMost};
+    use Party::{Floor, OursUnhindered, ReferenceByDefault};
+    use Quantity::{
+        BinarySize, ColdStart, FirstAck, IdleMemory, Memory, OfPingPongs, P50, P99, P999, PerConnection, PerCpuSecond, Rate,
+    };
     &[
+        goal("P1", &["sql:publish"], Rate, OfAtLeast(Floor, 0.85)),
+        goal("P1", &["sql:publish"], Rate, RatioAtLeast(2.8)),
+        goal("P1", &["sql:publish"], Rate, OfAtLeast(ReferenceByDefault, 20.0)),
+        goal("P2", &["sql:1k"], Rate, OfAtLeast(Floor, 0.70)),
+        goal("P2", &["sql:1k"], Rate, RatioAtLeast(2.3)),
+        goal("P3", &["sql:channels"], Rate, OfAtLeast(Floor, 0.75)),
+        goal("P3", &["sql:channels"], Rate, RatioAtLeast(8.0)),
+        goal("P4", &["sql:one"], P50, OfAtMost(Floor, 1.1)),
+        goal("P4", &["sql:one"], Rate, RatioAtLeast(1.7)),
+        goal("P5", &["sql:open-50k"], P99, AtMost(0.003)),
+        goal("P5", &["sql:open-50k"], P999, AtMost(0.010)),
+        goal("P5", &["sql:open-5k"], P99, OfAtMost(Floor, 3.0)),
+        goal("P6", &["sql:replay"], Rate, OfAtLeast(Floor, 0.70)),
+        goal("P6", &["sql:replay"], Rate, RatioAtLeast(60.0)),
+        goal("P6", &["sql:replay-1k"], Rate, AtLeast(400_000.0)),
+        goal("P7", &["sql:limit"], Rate, OfAtLeast(OursUnhindered, 0.80)),
+        goal("P7", &["sql:limit"], Rate, RatioAtLeast(40.0)),
+        goal("P8", &["sql:start"], FirstAck, AtMost(0.3)),
+        goal("P8", &["sql:start-30m"], FirstAck, OfAtMost(OursUnhindered, 1.5)),
+        goal("P9", &["sql:far-2"], Rate, OfAtLeast(OursUnhindered, 0.90)),
+        goal("P9", &["sql:far-10"], Rate, OfAtLeast(OursUnhindered, 0.65)),
         goal("P10", SMALL, Rate, RatioAtLeast(3.5)),
         goal("P10", SMALL, PerCpuSecond, RatioAtLeast(4.0)),
         goal("P10", &["1:1-1024"], Rate, RatioAtLeast(1.4)),
@@ -83,6 +113,9 @@ static GOALS: &[Goal] = {
         goal("P13", &["connect-tls"], PerCpuSecond, RatioAtLeast(3.0)),
         goal("P14", &["tls:1:0-128"], Rate, RatioAtLeast(1.0)),
         goal("P14", &["tls:1:0-128"], PerCpuSecond, RatioAtLeast(1.3)),
+        goal("P12", &["sql:1k"], Memory, AtMost(64.0 * MIB)),
+        goal("P15", &["sql:publish"], PerCpuSecond, AtLeast(1_500_000.0)),
+        goal("P15", &["sql:publish"], PerCpuSecond, RatioAtLeast(9.0)),
         goal("P16", &["size"], BinarySize, AtMost(8.0 * MIB)),
         goal("P16", &["start"], ColdStart, AtMost(0.020)),
         goal("P18", &["stan:one"], OfPingPongs, AtMost(1.25)),
@@ -90,6 +123,8 @@ static GOALS: &[Goal] = {
         goal("P18", &["stan:replay"], Rate, RatioAtLeast(4.0)),
         goal("P18", STREAMING_BULK, PerCpuSecond, RatioAtLeast(4.0)),
         goal("P18", STREAMING, Memory, RatioAtMost(0.5)),
+        goal("P19", &["file:publish"], Rate, OfAtLeast(Floor, 0.80)),
+        goal("P19", &["file:publish"], Rate, RatioAtLeast(2.0)),
     ]
 };
 
@@ -109,24 +144,16 @@ pub(crate) fn judge(shape: &Measured) -> Vec<Verdict> {
 
 fn verdict(goal: &Goal, shape: &Measured) -> Option<Verdict> {
     let figure = shape.figure(goal.quantity)?;
-    let ratio = figure.ratio.map(|ratio| ratio.median);
     let show = |value| goal.quantity.show(value);
+    let ratio_to = |party| figure.ratio_to(party).map(|ratio| ratio.median);
     let (met, wanted, seen) = match goal.bound {
-        Bound::RatioAtLeast(least) => {
-            let ratio = ratio?;
-            (
-                ratio >= least,
-                format!(">= {least:.2}x"),
-                format!("{ratio:.2}x"),
-            )
-        }
-        Bound::RatioAtMost(most) => {
-            let ratio = ratio?;
-            (
-                ratio <= most,
-                format!("<= {most:.2}x"),
-                format!("{ratio:.2}x"),
-            )
+        Bound::RatioAtLeast(least) => at_least(ratio_to(Party::Reference)?, least, ""),
+        Bound::RatioAtMost(most) => at_most(ratio_to(Party::Reference)?, most, ""),
+        Bound::OfAtLeast(party, least) => at_least(ratio_to(party)?, least, party.name()),
+        Bound::OfAtMost(party, most) => at_most(ratio_to(party)?, most, party.name()),
+        Bound::AtLeast(least) => {
+            let value = figure.ours.median;
+            (value >= least, format!(">= {}", show(least)), show(value))
         }
         Bound::AtMost(most) => {
             let value = figure.ours.median;
@@ -143,8 +170,23 @@ fn verdict(goal: &Goal, shape: &Measured) -> Option<Verdict> {
     })
 }
 
+/// Whether a ratio is met, what was wanted and what was seen; `of` says what was divided by.
+fn at_least(ratio: f64, least: f64, of: &str) -> (bool, String, String) {
+    let wanted = format!(">= {least:.2}x {of}");
+    let wanted = wanted.trim_end().to_owned();
+    (ratio >= least, wanted, format!("{ratio:.2}x"))
+}
+
+fn at_most(ratio: f64, most: f64, of: &str) -> (bool, String, String) {
+    let wanted = format!("<= {most:.2}x {of}");
+    let wanted = wanted.trim_end().to_owned();
+    (ratio <= most, wanted, format!("{ratio:.2}x"))
+}
+
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
     use crate::figures::Sample;
     use crate::results::Round;
@@ -158,10 +200,10 @@ mod tests {
 
     fn outcome(key: &str, quantity: Quantity, ours: f64, reference: f64) -> Outcome {
         let shape = SHAPES.iter().find(|shape| shape.key == key).unwrap();
-        let round = Round {
-            ours: sample(quantity, ours),
-            reference: sample(quantity, reference),
-        };
+        let round = Round(BTreeMap::from([
+            (Party::Ours, sample(quantity, ours)),
+            (Party::Reference, sample(quantity, reference)),
+        ]));
         judge(&Measured::new(shape, vec![round]))[0].outcome
     }
 
@@ -181,6 +223,25 @@ mod tests {
         );
         assert_eq!(outcome("request", Quantity::P50, 0.5, 1.0), Outcome::Met);
         assert_eq!(outcome("request", Quantity::P50, 0.6, 1.0), Outcome::Missed);
+    }
+
+    #[test]
+    fn a_goal_beside_the_floor_is_judged_where_the_floor_was_measured() {
+        let shape = SHAPES
+            .iter()
+            .find(|shape| shape.key == "sql:limit")
+            .unwrap();
+        let mut round = Round(BTreeMap::from([
+            (Party::Ours, sample(Quantity::Rate, 79.0)),
+            (Party::Reference, sample(Quantity::Rate, 1.0)),
+        ]));
+        let verdicts = judge(&Measured::new(shape, vec![round.clone()]));
+        assert_eq!(verdicts.len(), 1, "only the ratio to the reference");
+        let unhindered = sample(Quantity::Rate, 100.0);
+        round.0.insert(Party::OursUnhindered, unhindered);
+        let verdicts = judge(&Measured::new(shape, vec![round]));
+        assert_eq!(verdicts[0].outcome, Outcome::Missed);
+        assert_eq!(verdicts[0].wanted, ">= 0.80x ours unhindered");
     }
 
     #[test]

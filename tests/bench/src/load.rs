@@ -4,6 +4,7 @@ pub(crate) mod connections;
 pub(crate) mod fan;
 pub(crate) mod request_reply;
 pub(crate) mod start;
+pub(crate) mod store;
 pub(crate) mod streaming;
 
 use std::time::Duration;

@@ -13,6 +13,7 @@ mod results;
 mod rounds;
 mod server;
 mod shapes;
+mod store;
 mod streaming;
 mod summary;
 mod tls;

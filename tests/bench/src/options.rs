@@ -22,6 +22,8 @@ pub(crate) enum Family {
     Core,
     /// NATS Streaming on the memory store
     Streaming,
+    /// NATS Streaming on durable stores, with a PostgreSQL of the run's own
+    Store,
 }
 
 /// Measures stanchion-broker and the servers it replaces by turns on this machine. Loopback only.
@@ -69,8 +71,11 @@ impl Options {
         let wanted = |shape: &&Shape| {
             let mut only = self.only.iter();
             let family = self.family.is_none_or(|family| shape.family() == family);
-            let named = only.any(|start| shape.key.starts_with(start.as_str()));
-            family && (self.only.is_empty() || named)
+            let named = only.any(|start| match shape.is_large() {
+                true => shape.key == start,
+                false => shape.key.starts_with(start.as_str()),
+            });
+            family && (named || self.only.is_empty() && !shape.is_large())
         };
         let shapes: Vec<_> = SHAPES.iter().filter(wanted).collect();
         ensure!(
@@ -106,6 +111,11 @@ mod tests {
                 .iter()
                 .all(|shape| shape.family() == Family::Streaming)
         );
+
+        let options = Options::parse_from(["stanchion-bench", "--only", "sql:start"]);
+        assert_eq!(options.shapes().unwrap().len(), 1, "not the large one");
+        let options = Options::parse_from(["stanchion-bench", "--only", "sql:start-30m"]);
+        assert_eq!(options.shapes().unwrap().len(), 1);
 
         let options = Options::parse_from(["stanchion-bench", "--only", "nothing"]);
         assert!(options.shapes().is_err());

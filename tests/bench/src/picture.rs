@@ -7,7 +7,7 @@ use std::fmt::Write;
 
 use crate::figures::{Quantity, Spread};
 use crate::goals::Outcome;
-use crate::results::{Figure, Measured, Results};
+use crate::results::{Measured, Party, Results};
 
 /// What a panel shows beside its headline, where it was measured.
 const BESIDE: [Quantity; 2] = [Quantity::PerCpuSecond, Quantity::Memory];
@@ -20,8 +20,8 @@ const HEADER: f64 = 64.0;
 /// Of a panel: its title, and a line a bar.
 const TITLE: f64 = 30.0;
 const LINE: f64 = 36.0;
-const BARS: usize = 1 + BESIDE.len();
-const PANEL_HEIGHT: f64 = TITLE + LINE * BARS as f64 + 22.0;
+/// Below its bars: the names of the scale.
+const FOOT: f64 = 22.0;
 
 /// Where bars lie in a panel; before them their names, behind them their values.
 const BAR_LEFT: f64 = 128.0;
@@ -51,9 +51,11 @@ text { fill: #9da7b3 } .head, .title, .value { fill: #e6edf3 }
 /// The whole picture.
 pub(crate) fn draw(results: &Results) -> String {
     let rows = results.shapes.len().div_ceil(COLUMNS);
+    let bars = results.shapes.iter().map(|shape| bars(shape).len()).max();
+    let panel_height = TITLE + LINE * bars.unwrap_or(0) as f64 + FOOT;
     let columns = COLUMNS as f64;
     let width = 2.0 * MARGIN + columns * PANEL_WIDTH + (columns - 1.0) * GAP;
-    let height = HEADER + rows as f64 * (PANEL_HEIGHT + GAP) + MARGIN;
+    let height = HEADER + rows as f64 * (panel_height + GAP) + MARGIN;
     let mut svg = Svg::default();
     let size = format!("width=\"{width}\" height=\"{height}\" viewBox=\"0 0 {width} {height}\"");
     svg.line(&format!(
@@ -65,8 +67,8 @@ pub(crate) fn draw(results: &Results) -> String {
     svg.text("", (MARGIN, MARGIN + 30.0), &remark(results));
     for (number, shape) in results.shapes.iter().enumerate() {
         let x = MARGIN + (number % COLUMNS) as f64 * (PANEL_WIDTH + GAP);
-        let y = HEADER + (number / COLUMNS) as f64 * (PANEL_HEIGHT + GAP);
-        panel(&mut svg, (x, y), results, shape);
+        let y = HEADER + (number / COLUMNS) as f64 * (panel_height + GAP);
+        panel(&mut svg, (x, y), panel_height, results, shape);
     }
     svg.line("</svg>");
     svg.0
@@ -74,7 +76,7 @@ pub(crate) fn draw(results: &Results) -> String {
 
 fn remark(results: &Results) -> String {
     let mut text = format!(
-        "Times better than the reference, same machine, by turns: median, and the spread of the rounds. {} cores.",
+        "Times better than the reference (or what a bar names), same machine, by turns: median, and the spread of the rounds. {} cores.",
         results.cores
     );
     if results.noisy || results.quick {
@@ -83,9 +85,54 @@ fn remark(results: &Results) -> String {
     text
 }
 
-fn panel(svg: &mut Svg, (x, y): (f64, f64), results: &Results, shape: &Measured) {
+/// Ours beside another party's in one quantity.
+#[derive(Debug)]
+struct Bar {
+    name: String,
+    quantity: Quantity,
+    ours: Spread,
+    other: Spread,
+    ratio: Option<Spread>,
+}
+
+/// Of a panel: the headline beside all parties, then more beside the reference.
+fn bars(shape: &Measured) -> Vec<Bar> {
+    let mut bars = Vec::new();
+    for quantity in std::iter::once(shape.headline).chain(BESIDE) {
+        let Some(figure) = shape.figure(quantity) else {
+            continue;
+        };
+        bars.push(Bar {
+            name: quantity.name().to_owned(),
+            quantity,
+            ours: figure.ours,
+            other: figure.reference,
+            ratio: figure.ratio,
+        });
+        if quantity != shape.headline {
+            continue;
+        }
+        for (party, beside) in &figure.beside {
+            let party = match party {
+                Party::ReferenceByDefault => "of default",
+                Party::OursUnhindered => "unhindered",
+                party => party.name(),
+            };
+            bars.push(Bar {
+                name: format!("{}, {party}", quantity.name()),
+                quantity,
+                ours: figure.ours,
+                other: beside.value,
+                ratio: beside.ratio,
+            });
+        }
+    }
+    bars
+}
+
+fn panel(svg: &mut Svg, (x, y): (f64, f64), height: f64, results: &Results, shape: &Measured) {
     let outline = format!(
-        "<rect class=\"panel\" x=\"{x}\" y=\"{y}\" width=\"{PANEL_WIDTH}\" height=\"{PANEL_HEIGHT}\" rx=\"6\"/>"
+        "<rect class=\"panel\" x=\"{x}\" y=\"{y}\" width=\"{PANEL_WIDTH}\" height=\"{height}\" rx=\"6\"/>"
     );
     svg.line(&outline);
     svg.text("title", (x + 12.0, y + 20.0), shape.title);
@@ -111,7 +158,7 @@ fn panel(svg: &mut Svg, (x, y): (f64, f64), results: &Results, shape: &Measured)
         right -= 42.0;
     }
 
-    let bottom = y + TITLE + LINE * BARS as f64;
+    let bottom = y + height - FOOT;
     for tick in TICKS {
         let at = x + position(tick);
         let class = if tick == 1.0 { "one" } else { "tick" };
@@ -122,24 +169,21 @@ fn panel(svg: &mut Svg, (x, y): (f64, f64), results: &Results, shape: &Measured)
             bottom + 14.0
         ));
     }
-    let quantities = std::iter::once(shape.headline).chain(BESIDE);
-    let figures = quantities.filter_map(|quantity| shape.figure(quantity));
-    for (number, figure) in figures.enumerate() {
-        bar(svg, (x, y + TITLE + LINE * number as f64), figure);
+    for (number, each) in bars(shape).iter().enumerate() {
+        bar(svg, (x, y + TITLE + LINE * number as f64), each);
     }
 }
 
-fn bar(svg: &mut Svg, (x, y): (f64, f64), figure: &Figure) {
-    let quantity = figure.quantity;
+fn bar(svg: &mut Svg, (x, y): (f64, f64), bar: &Bar) {
     let middle = y + LINE / 2.0 - 4.0;
-    svg.text("", (x + 12.0, middle + 4.0), quantity.name());
+    svg.text("", (x + 12.0, middle + 4.0), &bar.name);
     let both = format!(
         "{} / {}",
-        quantity.show(figure.ours.median),
-        quantity.show(figure.reference.median)
+        bar.quantity.show(bar.ours.median),
+        bar.quantity.show(bar.other.median)
     );
     svg.text("small", (x + 12.0, middle + 17.0), &both);
-    let Some(better) = better(figure) else {
+    let Some(better) = better(bar) else {
         return;
     };
     let (one, end) = (x + position(1.0), x + position(better.median));
@@ -169,9 +213,9 @@ fn bar(svg: &mut Svg, (x, y): (f64, f64), figure: &Figure) {
 }
 
 /// Times better, whatever better means for the quantity.
-fn better(figure: &Figure) -> Option<Spread> {
-    let ratio = figure.ratio?;
-    match figure.quantity.more_is_better() {
+fn better(bar: &Bar) -> Option<Spread> {
+    let ratio = bar.ratio?;
+    match bar.quantity.more_is_better() {
         true => Some(ratio),
         // Nothing used at all cannot be drawn.
         false if ratio.min > 0.0 => Some(ratio.inverse()),
@@ -228,6 +272,8 @@ impl Svg {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
     use crate::figures::Sample;
     use crate::results::Round;
@@ -239,10 +285,10 @@ mod tests {
             sample.set(SHAPES[0].headline, value);
             sample
         };
-        let round = Round {
-            ours: sample(ours),
-            reference: sample(1.0),
-        };
+        let round = Round(BTreeMap::from([
+            (Party::Ours, sample(ours)),
+            (Party::Reference, sample(1.0)),
+        ]));
         let shapes = vec![Measured::new(&SHAPES[0], vec![round])];
         Results::new(("a <b>".to_owned(), "c & d".to_owned()), false, shapes)
     }

@@ -1,5 +1,7 @@
 //! Everything a run found out, as it is written to bench.json.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 
 use crate::figures::{Quantity, Sample, Spread};
@@ -65,28 +67,80 @@ pub(crate) struct Verdict {
     pub(crate) outcome: Outcome,
 }
 
-/// Both servers, seconds apart.
-#[derive(Clone, Debug, Serialize)]
-pub(crate) struct Round {
-    pub(crate) ours: Sample,
-    pub(crate) reference: Sample,
+/// Who is measured in a round. The order is that in which they take their turns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Party {
+    Ours,
+    /// What we replace, as fast as its settings let it be.
+    Reference,
+    /// The same as it is without settings.
+    ReferenceByDefault,
+    /// The same work in bare statements, without any server between the load and the database.
+    Floor,
+    /// Ours without what makes the shape hard: a limit, or a database far away.
+    OursUnhindered,
 }
 
+impl Party {
+    /// As a person calls it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Ours => "ours",
+            Self::Reference => "reference",
+            Self::ReferenceByDefault => "reference by default",
+            Self::Floor => "floor",
+            Self::OursUnhindered => "ours unhindered",
+        }
+    }
+}
+
+/// All parties, seconds apart; ours and the reference are always among them.
+#[derive(Clone, Debug, Serialize)]
+#[serde(transparent)]
+pub(crate) struct Round(pub(crate) BTreeMap<Party, Sample>);
+
 impl Round {
-    /// The larger part of the machine that others used.
+    /// The largest part of the machine that others used.
     pub(crate) fn foreign(&self) -> f64 {
-        self.ours.foreign.max(self.reference.foreign)
+        let foreign = self.0.values().map(|sample| sample.foreign);
+        foreign.fold(f64::MIN, f64::max)
+    }
+
+    fn value(&self, party: Party, quantity: Quantity) -> Option<f64> {
+        self.0.get(&party)?.values.get(&quantity).copied()
     }
 }
 
 /// One quantity over all rounds.
-#[derive(Clone, Copy, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize)]
 pub(crate) struct Figure {
     pub(crate) quantity: Quantity,
     pub(crate) ours: Spread,
     pub(crate) reference: Spread,
     /// Ours divided by the reference's, round by round; none where the reference has nothing to divide by.
     pub(crate) ratio: Option<Spread>,
+    /// The same with others that took part.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) beside: BTreeMap<Party, Beside>,
+}
+
+/// Another party's value, and ours divided by it.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(crate) struct Beside {
+    pub(crate) value: Spread,
+    pub(crate) ratio: Option<Spread>,
+}
+
+impl Figure {
+    /// Ours divided by that of `party`.
+    pub(crate) fn ratio_to(&self, party: Party) -> Option<Spread> {
+        match party {
+            Party::Ours => None,
+            Party::Reference => self.ratio,
+            other => self.beside.get(&other)?.ratio,
+        }
+    }
 }
 
 /// One shape over all rounds.
@@ -105,7 +159,8 @@ pub(crate) const MOST_FOREIGN: f64 = 0.05;
 
 impl Measured {
     pub(crate) fn new(shape: &Shape, rounds: Vec<Round>) -> Self {
-        let quantities = rounds.first().map(|round| round.ours.values.keys());
+        let first = rounds.first().and_then(|round| round.0.get(&Party::Ours));
+        let quantities = first.map(|ours| ours.values.keys());
         let quantities = quantities.into_iter().flatten().copied();
         let figures = quantities
             .filter_map(|quantity| figure(quantity, &rounds))
@@ -134,19 +189,39 @@ impl Measured {
 }
 
 fn figure(quantity: Quantity, rounds: &[Round]) -> Option<Figure> {
+    let reference = beside(Party::Reference, quantity, rounds)?;
+    let ours = rounds
+        .iter()
+        .map(|round| round.value(Party::Ours, quantity))
+        .collect::<Option<Vec<_>>>()?;
+    let others = [
+        Party::ReferenceByDefault,
+        Party::Floor,
+        Party::OursUnhindered,
+    ];
+    let others = others.map(|party| Some((party, beside(party, quantity, rounds)?)));
+    Some(Figure {
+        quantity,
+        ours: Spread::of(ours)?,
+        reference: reference.value,
+        ratio: reference.ratio,
+        beside: others.into_iter().flatten().collect(),
+    })
+}
+
+/// `None` where the party did not take part, or does not know the quantity.
+fn beside(party: Party, quantity: Quantity, rounds: &[Round]) -> Option<Beside> {
     let pairs: Vec<(f64, f64)> = rounds
         .iter()
         .map(|round| {
-            let ours = round.ours.values.get(&quantity)?;
-            Some((*ours, *round.reference.values.get(&quantity)?))
+            let ours = round.value(Party::Ours, quantity)?;
+            Some((ours, round.value(party, quantity)?))
         })
         .collect::<Option<_>>()?;
-    let divisible = pairs.iter().all(|(_, reference)| *reference > 0.0);
-    let ratios = pairs.iter().map(|(ours, reference)| ours / reference);
-    Some(Figure {
-        quantity,
-        ours: Spread::of(pairs.iter().map(|pair| pair.0))?,
-        reference: Spread::of(pairs.iter().map(|pair| pair.1))?,
+    let divisible = pairs.iter().all(|(_, other)| *other > 0.0);
+    let ratios = pairs.iter().map(|(ours, other)| ours / other);
+    Some(Beside {
+        value: Spread::of(pairs.iter().map(|pair| pair.1))?,
         ratio: divisible.then(|| Spread::of(ratios)).flatten(),
     })
 }
@@ -165,10 +240,10 @@ mod tests {
             sample.set(Quantity::Rate, rate);
             sample
         };
-        Round {
-            ours: sample(ours),
-            reference: sample(reference),
-        }
+        Round(BTreeMap::from([
+            (Party::Ours, sample(ours)),
+            (Party::Reference, sample(reference)),
+        ]))
     }
 
     #[test]
@@ -181,6 +256,17 @@ mod tests {
         let measured = Measured::new(&SHAPES[0], rounds);
         let ratio = measured.figure(Quantity::Rate).unwrap().ratio.unwrap();
         assert_eq!((ratio.median, ratio.min, ratio.max), (4.0, 3.0, 5.0));
+    }
+
+    #[test]
+    fn others_are_compared_with_ours_where_they_took_part() {
+        let mut rounds = vec![round(4.0, 1.0, 0.0)];
+        let floor = rounds[0].0[&Party::Reference].clone();
+        rounds[0].0.insert(Party::Floor, floor);
+        let measured = Measured::new(&SHAPES[0], rounds);
+        let figure = measured.figure(Quantity::Rate).unwrap();
+        assert_eq!(figure.ratio_to(Party::Floor).unwrap().median, 4.0);
+        assert_eq!(figure.ratio_to(Party::OursUnhindered), None);
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The order of things: every shape, round by round, both servers by turns, and again when it was loud.
+//! The order of things: every shape, round by round, all parties by turns, and again when it was loud.
 
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -7,9 +7,10 @@ use anyhow::{Context, bail};
 
 use crate::figures::{Quantity, Sample};
 use crate::options::{Family, Options};
-use crate::results::{MOST_FOREIGN, Measured, Results, Round};
+use crate::results::{MOST_FOREIGN, Measured, Party, Results, Round};
 use crate::server::Contender;
-use crate::shapes::Shape;
+use crate::shapes::{Arena, Shape};
+use crate::store::Site;
 use crate::tls::Tls;
 use crate::usage::Meter;
 
@@ -27,23 +28,20 @@ const PATIENCE: Duration = Duration::from_secs(120);
 pub(crate) fn measure(options: &Options, shapes: &[&'static Shape]) -> anyhow::Result<Results> {
     let certificates = tempfile::tempdir().context("making a directory for certificates")?;
     let tls = Tls::new(certificates.path())?;
-    let mut pairs = Vec::new();
+    let mut families: Vec<Turns<'_>> = Vec::new();
     for shape in shapes {
-        if pairs
-            .iter()
-            .all(|pair: &Both<'_>| pair.family != shape.family())
-        {
-            pairs.push(Both::new(shape.family(), &tls, options)?);
+        let family = shape.family();
+        if families.iter().all(|turns| turns.family != family) {
+            families.push(Turns::new(family, &tls, options)?);
         }
     }
-    let versions = versions(&pairs)?;
+    let versions = versions(&families)?;
     println!("{} beside {}", versions.0, versions.1);
 
     let mut measured = Vec::new();
     for shape in shapes {
-        let mut pairs = pairs.iter();
-        let both = pairs.find(|pair| pair.family == shape.family());
-        let both = both.expect("every family has its pair");
+        let turns = families.iter().find(|turns| turns.family == shape.family());
+        let turns = turns.expect("every family has its turns");
         println!("\n{}: {}", shape.key, shape.title);
         let rounds = if shape.is_constant() {
             1
@@ -52,7 +50,8 @@ pub(crate) fn measure(options: &Options, shapes: &[&'static Shape]) -> anyhow::R
         };
         let rounds = (1..=rounds)
             .map(|round| {
-                both.quiet_round(shape, round)
+                turns
+                    .quiet_round(shape, round)
                     .with_context(|| format!("{}, round {round}", shape.key))
             })
             .collect::<Result<_, _>>()?;
@@ -62,11 +61,12 @@ pub(crate) fn measure(options: &Options, shapes: &[&'static Shape]) -> anyhow::R
 }
 
 /// Ours, and all that it is compared with.
-fn versions(pairs: &[Both<'_>]) -> anyhow::Result<(String, String)> {
-    let first = pairs.first().context("no shape")?;
-    let references = pairs.iter().map(|pair| version(&pair.reference));
-    let references: Vec<String> = references.collect::<Result<_, _>>()?;
-    Ok((version(&first.ours)?, references.join(" and ")))
+fn versions(families: &[Turns<'_>]) -> anyhow::Result<(String, String)> {
+    let first = families.first().context("no shape")?;
+    let references = families.iter().map(|turns| version(&turns.arena.reference));
+    let mut references: Vec<String> = references.collect::<Result<_, _>>()?;
+    references.dedup();
+    Ok((version(&first.arena.ours)?, references.join(" and ")))
 }
 
 fn version(contender: &Contender) -> anyhow::Result<String> {
@@ -80,45 +80,48 @@ fn version(contender: &Contender) -> anyhow::Result<String> {
     Ok(format!("{} {version}", contender.name))
 }
 
-/// Ours, and what it is compared with in shapes of a family.
+/// A family, and who takes turns in its shapes.
 #[derive(Debug)]
-struct Both<'a> {
+struct Turns<'a> {
     family: Family,
-    ours: Contender,
-    reference: Contender,
-    tls: &'a Tls,
-    options: &'a Options,
+    arena: Arena<'a>,
 }
 
-impl<'a> Both<'a> {
+impl<'a> Turns<'a> {
     fn new(family: Family, tls: &'a Tls, options: &'a Options) -> anyhow::Result<Self> {
+        let streaming = &options.streaming_reference;
         let (ours, reference) = match family {
             Family::Core => (
                 Contender::ours(&options.broker)?,
                 Contender::reference(&options.reference)?,
             ),
-            Family::Streaming => (
+            Family::Streaming | Family::Store => (
                 Contender::our_streaming(&options.broker)?,
-                Contender::streaming_reference(&options.streaming_reference)?,
+                Contender::streaming_reference(streaming)?,
             ),
         };
-        Ok(Self {
-            family,
+        let site = match family {
+            Family::Store => Some(Site::new(options)?),
+            Family::Core | Family::Streaming => None,
+        };
+        let arena = Arena {
             ours,
             reference,
+            site,
             tls,
             options,
-        })
+        };
+        Ok(Self { family, arena })
     }
 
     /// One that counts.
     fn quiet_round(&self, shape: &Shape, number: u32) -> anyhow::Result<Round> {
         for _ in 0..TRIES {
-            if !self.options.allow_noise {
+            if !self.arena.options.allow_noise {
                 wait_for_quiet()?;
             }
             let round = self.round(shape, number)?;
-            if self.options.allow_noise || round.foreign() <= MOST_FOREIGN {
+            if self.arena.options.allow_noise || round.foreign() <= MOST_FOREIGN {
                 return Ok(round);
             }
             println!("  others used the machine: once more");
@@ -128,25 +131,26 @@ impl<'a> Both<'a> {
 
     /// Who begins changes, so that a machine that grows slower favours nobody.
     fn round(&self, shape: &Shape, number: u32) -> anyhow::Result<Round> {
-        if number % 2 == 1 {
-            let ours = self.sample(shape, number, &self.ours)?;
-            let reference = self.sample(shape, number, &self.reference)?;
-            return Ok(Round { ours, reference });
+        let mut parties = shape.parties().to_vec();
+        if number % 2 == 0 {
+            parties.reverse();
         }
-        let reference = self.sample(shape, number, &self.reference)?;
-        let ours = self.sample(shape, number, &self.ours)?;
-        Ok(Round { ours, reference })
+        let samples = parties
+            .into_iter()
+            .map(|party| Ok((party, self.sample(shape, number, party)?)));
+        Ok(Round(samples.collect::<anyhow::Result<_>>()?))
     }
 
-    fn sample(&self, shape: &Shape, number: u32, of: &Contender) -> anyhow::Result<Sample> {
-        let sample = shape.measure(of, self.tls, self.options);
-        let sample = sample.with_context(|| of.name.to_owned())?;
-        println!(
-            "  {number}/{} {:<21} {}",
-            self.options.rounds,
-            of.name,
-            line(&sample)
-        );
+    fn sample(&self, shape: &Shape, number: u32, party: Party) -> anyhow::Result<Sample> {
+        let name = match party {
+            Party::Ours => self.arena.ours.name,
+            Party::Reference => self.arena.reference.name,
+            other => other.name(),
+        };
+        let sample = shape.measure(party, &self.arena);
+        let sample = sample.with_context(|| name.to_owned())?;
+        let rounds = self.arena.options.rounds;
+        println!("  {number}/{rounds} {name:<21} {}", line(&sample));
         Ok(sample)
     }
 }

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
+use rustix::process::{Pid, Signal, kill_process};
 
 use crate::streaming::CLUSTER;
 use crate::tls::Tls;
@@ -24,7 +25,11 @@ const PORTS: u16 = 12_000;
 
 static NEXT_PORT: AtomicU16 = AtomicU16::new(0);
 
-fn free_port() -> anyhow::Result<u16> {
+/// A port of loopback that was free a moment ago.
+///
+/// # Errors
+/// When there is none.
+pub(crate) fn free_port() -> anyhow::Result<u16> {
     let start = (std::process::id() % u32::from(PORTS)) as u16;
     for _ in 0..PORTS {
         let turn = NEXT_PORT.fetch_add(1, Ordering::Relaxed);
@@ -55,6 +60,20 @@ const STREAMING: [&str; 8] = [
     "-max_channels",
     "0",
     "-max_subs",
+    "0",
+];
+
+/// Every message is kept, unless told otherwise.
+const UNLIMITED: [&str; 10] = [
+    "-cluster_id",
+    CLUSTER,
+    "-max_channels",
+    "0",
+    "-max_subs",
+    "0",
+    "-max_msgs",
+    "0",
+    "-max_bytes",
     "0",
 ];
 
@@ -112,15 +131,50 @@ impl Contender {
         })
     }
 
-    /// The same, keeping so many messages of a channel.
-    pub(crate) fn keeping(&self, messages: u64) -> Self {
-        let mut flags = self.flags.clone();
-        flags.extend(["-max_msgs".to_owned(), messages.to_string()]);
-        Self {
+    /// Our broker with streaming on a store that [`Self::on`] names.
+    ///
+    /// # Errors
+    /// When it is not on this machine.
+    pub(crate) fn our_durable(program: &Path) -> anyhow::Result<Self> {
+        Ok(Self {
+            name: OURS,
+            program: runnable(program, "make dist")?,
+            flags: UNLIMITED.map(str::to_owned).into(),
+        })
+    }
+
+    /// nats-streaming-server in the same way; `bulk` is how many rows it inserts in a statement, 0 for one at a time.
+    ///
+    /// # Errors
+    /// When it is not on this machine.
+    pub(crate) fn durable_reference(
+        name: &'static str,
+        program: &Path,
+        bulk: u32,
+    ) -> anyhow::Result<Self> {
+        let mut flags: Vec<String> = UNLIMITED.map(str::to_owned).into();
+        flags.extend(["-sql_bulk_insert_limit".to_owned(), bulk.to_string()]);
+        Ok(Self {
+            name,
+            program: runnable(program, "tests/tools/obtain nats")?,
             flags,
+        })
+    }
+
+    /// The same with more flags.
+    pub(crate) fn with<'a>(&self, flags: impl IntoIterator<Item = &'a str>) -> Self {
+        let mut all = self.flags.clone();
+        all.extend(flags.into_iter().map(str::to_owned));
+        Self {
+            flags: all,
             program: self.program.clone(),
             ..*self
         }
+    }
+
+    /// The same, keeping so many messages of a channel.
+    pub(crate) fn keeping(&self, messages: u64) -> Self {
+        self.with(["-max_msgs", &messages.to_string()])
     }
 
     /// Starts it on a free port of loopback and waits until it takes connections. Its log is added to a file in
@@ -187,6 +241,26 @@ pub(crate) struct Server {
 impl Server {
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()
+    }
+}
+
+impl Server {
+    /// Asks it to stop and waits until it has: what it holds in memory is then in its store.
+    ///
+    /// # Errors
+    /// When it does not stop in time.
+    pub(crate) fn stop(mut self) -> anyhow::Result<()> {
+        let pid = i32::try_from(self.pid()).ok().and_then(Pid::from_raw);
+        kill_process(pid.context("a process has a number")?, Signal::TERM)?;
+        let deadline = Instant::now() + START;
+        while self.child.try_wait()?.is_none() {
+            ensure!(
+                Instant::now() < deadline,
+                "it does not stop within {START:?}"
+            );
+            std::thread::sleep(TRY);
+        }
+        Ok(())
     }
 }
 

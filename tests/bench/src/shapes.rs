@@ -3,11 +3,16 @@
 use std::path::Path;
 use std::time::Duration;
 
+use anyhow::Context;
+
 use crate::figures::{Quantity, Sample};
 use crate::load::fan::{self, Fan};
+use crate::load::store::publish::Publish;
 use crate::load::{connections, request_reply, start, streaming};
 use crate::options::{Family, Options};
+use crate::results::Party;
 use crate::server::Contender;
+use crate::store;
 use crate::tls::Tls;
 use crate::usage::Pinned;
 
@@ -34,6 +39,18 @@ enum Load {
     ColdStart,
     BinarySize,
     Streaming(Streaming),
+    Store(store::Load),
+}
+
+/// Who and what a shape is measured with.
+#[derive(Debug)]
+pub(crate) struct Arena<'a> {
+    pub(crate) ours: Contender,
+    pub(crate) reference: Contender,
+    /// For shapes of durable stores, which bring their own parties.
+    pub(crate) site: Option<store::Site>,
+    pub(crate) tls: &'a Tls,
+    pub(crate) options: &'a Options,
 }
 
 /// On a server that keeps `kept` messages of a channel.
@@ -91,6 +108,23 @@ const fn streaming_fan(
     };
     let load = Load::Streaming(Streaming::Fan(fan));
     shape(key, title, Quantity::Rate, load)
+}
+
+/// Many publications of 128 B in flight over one channel.
+const PUBLISH: Publish = Publish {
+    publishers: 1,
+    channels: 1,
+    in_flight: 16_384,
+    payload_bytes: 128,
+};
+
+const fn on_store(
+    key: &'static str,
+    title: &'static str,
+    headline: Quantity,
+    load: store::Load,
+) -> Shape {
+    shape(key, title, headline, Load::Store(load))
 }
 
 /// In the order in which they are measured and reported.
@@ -238,6 +272,107 @@ pub(crate) static SHAPES: &[Shape] = &[
         (100, 10_000),
         5_000,
     ),
+    on_store(
+        "sql:publish",
+        "PostgreSQL: 1 publisher, 16,384 in flight, 128 B",
+        Quantity::Rate,
+        store::Load::Publish(PUBLISH),
+    ),
+    on_store(
+        "sql:1k",
+        "PostgreSQL: the same, 1 KiB",
+        Quantity::Rate,
+        store::Load::Publish(Publish {
+            payload_bytes: 1024,
+            ..PUBLISH
+        }),
+    ),
+    on_store(
+        "sql:channels",
+        "PostgreSQL: 10 publishers over 100 channels, 128 B",
+        Quantity::Rate,
+        store::Load::Publish(Publish {
+            publishers: 10,
+            channels: 100,
+            in_flight: 1_024,
+            payload_bytes: 128,
+        }),
+    ),
+    on_store(
+        "sql:one",
+        "PostgreSQL: 1 publisher, one in flight, 128 B",
+        Quantity::P50,
+        store::Load::OneInFlight,
+    ),
+    on_store(
+        "sql:open-5k",
+        "PostgreSQL: 5,000 messages a second, 128 B",
+        Quantity::P99,
+        store::Load::OpenLoop { rate: 5_000 },
+    ),
+    on_store(
+        "sql:open-50k",
+        "PostgreSQL: 50,000 messages a second, 128 B",
+        Quantity::P99,
+        store::Load::OpenLoop { rate: 50_000 },
+    ),
+    on_store(
+        "sql:replay",
+        "PostgreSQL: 1 durable subscriber reads 1,000,000 stored",
+        Quantity::Rate,
+        store::Load::Replay {
+            stored: 1_000_000,
+            payload_bytes: 128,
+        },
+    ),
+    on_store(
+        "sql:replay-1k",
+        "PostgreSQL: the same, 300,000 of 1 KiB",
+        Quantity::Rate,
+        store::Load::Replay {
+            stored: 300_000,
+            payload_bytes: 1024,
+        },
+    ),
+    on_store(
+        "sql:limit",
+        "PostgreSQL: 1 publisher, the channel keeps 5,000",
+        Quantity::Rate,
+        store::Load::PublishAtLimit(PUBLISH, 5_000),
+    ),
+    on_store(
+        "sql:start",
+        "PostgreSQL: start with 3,000,000 messages",
+        Quantity::FirstAck,
+        store::Load::Start { stored: 3_000_000 },
+    ),
+    on_store(
+        "sql:start-30m",
+        "PostgreSQL: start with 30,000,000 messages",
+        Quantity::FirstAck,
+        store::Load::LargerStart {
+            stored: 30_000_000,
+            beside: 3_000_000,
+        },
+    ),
+    on_store(
+        "sql:far-2",
+        "PostgreSQL 2 ms away: 1 publisher, 16,384 in flight",
+        Quantity::Rate,
+        store::Load::PublishFar(PUBLISH, Duration::from_millis(2)),
+    ),
+    on_store(
+        "sql:far-10",
+        "PostgreSQL 10 ms away: 1 publisher, 16,384 in flight",
+        Quantity::Rate,
+        store::Load::PublishFar(PUBLISH, Duration::from_millis(10)),
+    ),
+    on_store(
+        "file:publish",
+        "embedded store: 1 publisher, 16,384 in flight, 128 B",
+        Quantity::Rate,
+        store::Load::PublishToFile(PUBLISH),
+    ),
 ];
 
 impl Shape {
@@ -245,12 +380,12 @@ impl Shape {
     ///
     /// # Errors
     /// When the server fails, or does not deliver what it should.
-    pub(crate) fn measure(
-        &self,
-        contender: &Contender,
-        tls: &Tls,
-        options: &Options,
-    ) -> anyhow::Result<Sample> {
+    pub(crate) fn measure(&self, party: Party, arena: &Arena<'_>) -> anyhow::Result<Sample> {
+        let (tls, options) = (arena.tls, arena.options);
+        let contender = match party {
+            Party::Reference => &arena.reference,
+            _ => &arena.ours,
+        };
         let (logs, pass): (&Path, _) = (&options.out, options.pass());
         let tls_if = |wanted: bool| wanted.then_some(tls);
         match self.load {
@@ -276,14 +411,32 @@ impl Shape {
             Load::ColdStart => start::measure_cold(contender, logs),
             Load::BinarySize => start::measure_size(contender),
             Load::Streaming(ref load) => load.measure(contender, logs, pass),
+            Load::Store(ref load) => {
+                let site = arena.site.as_ref().context("no place for stores")?;
+                site.measure(load, party)
+            }
         }
     }
 
     pub(crate) fn family(&self) -> Family {
         match self.load {
             Load::Streaming(_) => Family::Streaming,
+            Load::Store(_) => Family::Store,
             _ => Family::Core,
         }
+    }
+
+    /// Who takes turns.
+    pub(crate) fn parties(&self) -> &'static [Party] {
+        match &self.load {
+            Load::Store(load) => load.parties(),
+            _ => &[Party::Ours, Party::Reference],
+        }
+    }
+
+    /// Whether it is measured only when it is named: it takes minutes and gigabytes.
+    pub(crate) fn is_large(&self) -> bool {
+        matches!(self.load, Load::Store(store::Load::LargerStart { .. }))
     }
 
     /// Whether one look is enough, and no load of others can disturb it.

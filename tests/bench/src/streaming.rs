@@ -32,6 +32,8 @@ const WRITE_BYTES: usize = 256 * 1024;
 const TRY: Duration = Duration::from_millis(100);
 /// ... and so long.
 const START: Duration = Duration::from_secs(10);
+/// Name of durable subscriptions.
+const DURABLE: &str = "load";
 /// No test of redelivery: later than every pass.
 const ACK_WAIT_SECONDS: i32 = 120;
 
@@ -51,6 +53,8 @@ pub(crate) enum Start {
     New,
     /// With this sequence.
     At(u64),
+    /// The same, as a durable subscription: what it acknowledges is stored.
+    DurablyAt(u64),
 }
 
 /// A registered client.
@@ -71,6 +75,8 @@ pub(crate) struct StreamingClient {
     acknowledged: u64,
     /// Marks of what was published, less those of what was acknowledged: 0 when these are the same.
     outstanding: u64,
+    /// Numbers of publications in the order of their acknowledgements, while somebody wants to know.
+    order: Option<Vec<u64>>,
 }
 
 impl StreamingClient {
@@ -79,22 +85,38 @@ impl StreamingClient {
     /// # Errors
     /// When the server refuses or does not answer in time.
     pub(crate) fn connect(server: SocketAddr) -> anyhow::Result<Self> {
-        let deadline = Instant::now() + START;
+        Self::connect_asking(server, TRY, START)
+    }
+
+    /// The same, asking anew when no answer has come for `again`, and giving up after `patience`.
+    ///
+    /// # Errors
+    /// As [`Self::connect`].
+    pub(crate) fn connect_asking(
+        server: SocketAddr,
+        again: Duration,
+        patience: Duration,
+    ) -> anyhow::Result<Self> {
+        let deadline = Instant::now() + patience;
         loop {
             // A new number each time: that an answer is late does not mean that the registration is not made.
             let number = NEXT_CLIENT.fetch_add(1, Ordering::Relaxed);
-            if let Some(client) = Self::register(server, number)? {
+            if let Some(client) = Self::register(server, number, again)? {
                 return Ok(client);
             }
             ensure!(
                 Instant::now() < deadline,
-                "no streaming server answers within {START:?}"
+                "no streaming server answers within {patience:?}"
             );
         }
     }
 
     /// `None` when nobody answers.
-    fn register(server: SocketAddr, number: u32) -> anyhow::Result<Option<Self>> {
+    fn register(
+        server: SocketAddr,
+        number: u32,
+        patience: Duration,
+    ) -> anyhow::Result<Option<Self>> {
         let mut client = Client::connect(server, None)?;
         client.read_much(READ_BYTES);
         for sid in [HEARTBEATS, ACKS, REPLIES] {
@@ -116,6 +138,7 @@ impl StreamingClient {
             published: 0,
             acknowledged: 0,
             outstanding: 0,
+            order: None,
         };
         let request = ConnectRequest {
             client_id: client.id(),
@@ -125,7 +148,7 @@ impl StreamingClient {
             ..ConnectRequest::default()
         };
         let subject = format!("_STAN.discover.{CLUSTER}");
-        let Some(answer) = client.ask(&subject, &request, TRY)? else {
+        let Some(answer) = client.ask(&subject, &request, patience)? else {
             return Ok(None);
         };
         let answer = ConnectResponse::decode(&answer[..]).context("reading the registration")?;
@@ -196,6 +219,11 @@ impl StreamingClient {
         Ok(())
     }
 
+    /// Which publications, counted from 0, have been acknowledged since the last call; from the first call on.
+    pub(crate) fn take_order(&mut self) -> Vec<u64> {
+        self.order.replace(Vec::new()).unwrap_or_default()
+    }
+
     /// Messages that the subscription made as number `at` was given so far.
     pub(crate) fn delivered(&self, at: usize) -> u64 {
         self.subscriptions[at].delivered()
@@ -218,11 +246,14 @@ impl StreamingClient {
         self.out.extend_from_slice(line.as_bytes());
         let (start_position, start_sequence) = match start {
             Start::New => (StartPosition::NewOnly, 0),
-            Start::At(sequence) => (StartPosition::SequenceStart, sequence),
+            Start::At(sequence) | Start::DurablyAt(sequence) => {
+                (StartPosition::SequenceStart, sequence)
+            }
         };
+        let durable = matches!(start, Start::DurablyAt(_));
         self.subscriptions.push(Subscription::new(match start {
             Start::New => None,
-            Start::At(sequence) => Some(sequence),
+            Start::At(sequence) | Start::DurablyAt(sequence) => Some(sequence),
         }));
         let request = SubscriptionRequest {
             client_id: self.id(),
@@ -232,6 +263,11 @@ impl StreamingClient {
             ack_wait_in_secs: ACK_WAIT_SECONDS,
             start_position: start_position.into(),
             start_sequence,
+            durable_name: if durable {
+                DURABLE.to_owned()
+            } else {
+                String::new()
+            },
             ..SubscriptionRequest::default()
         };
         let answer = self.request(&self.server.sub_requests.clone(), &request)?;
@@ -372,6 +408,9 @@ impl StreamingClient {
                     let mark = frames::stored(payload);
                     let mark = mark.with_context(|| refused(payload))?;
                     self.outstanding = self.outstanding.wrapping_sub(mark);
+                    if let Some(order) = &mut self.order {
+                        order.push(frames::number_of(mark));
+                    }
                     self.acknowledged += 1;
                 }
                 REPLIES => self.reply = Some(payload.to_vec()),

@@ -4,13 +4,14 @@ use std::fmt::Write;
 
 use crate::figures::{Quantity, Spread};
 use crate::goals::Outcome;
-use crate::results::{Measured, Results, Verdict};
+use crate::results::{Measured, Party, Results, Verdict};
 
-const HEAD: [&str; 7] = [
+const HEAD: [&str; 8] = [
     "shape",
     "ours",
     "reference",
     "ratio",
+    "of floor",
     "work a CPU-second",
     "memory, ours / reference",
     "goals",
@@ -51,8 +52,9 @@ fn row(results: &Results, shape: &Measured) -> Vec<String> {
         Some(figure) => shape.headline.show(spread(figure).median),
         None => String::new(),
     };
-    let ratio = |quantity| {
-        let ratio = shape.figure(quantity).and_then(|figure| figure.ratio);
+    let ratio = |quantity, party| {
+        let figure = shape.figure(quantity);
+        let ratio = figure.and_then(|figure| figure.ratio_to(party));
         ratio.map_or(String::new(), |ratio| ratio.to_string())
     };
     let memory = shape.figure(Quantity::Memory).map(|figure| {
@@ -64,8 +66,9 @@ fn row(results: &Results, shape: &Measured) -> Vec<String> {
         shape.key.to_owned(),
         value(|figure| figure.ours),
         value(|figure| figure.reference),
-        ratio(shape.headline),
-        ratio(Quantity::PerCpuSecond),
+        ratio(shape.headline, Party::Reference),
+        ratio(shape.headline, Party::Floor),
+        ratio(Quantity::PerCpuSecond, Party::Reference),
         memory.unwrap_or_default(),
         verdicts.join(" "),
     ]

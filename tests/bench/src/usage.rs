@@ -75,7 +75,9 @@ pub(crate) struct Usage {
     pub(crate) cpu_seconds: f64,
     /// The same of this process: a load that needs more than the server may be what is measured.
     pub(crate) load_cpu_seconds: f64,
-    /// Part of the machine that neither the server nor this process used. Ticks can make it a little negative.
+    /// The same of all processes of the database, where there is one.
+    pub(crate) database_cpu_seconds: f64,
+    /// Part of the machine that none of these used. Ticks can make it a little negative.
     pub(crate) foreign: f64,
 }
 
@@ -84,6 +86,8 @@ pub(crate) struct Usage {
 pub(crate) struct Meter {
     server: Option<u32>,
     server_before: u64,
+    database: Option<u32>,
+    database_before: u64,
     ours_before: Ticks,
     machine_before: Machine,
     began: Instant,
@@ -95,9 +99,22 @@ impl Meter {
     /// # Errors
     /// When /proc cannot be read: the server has ended.
     pub(crate) fn start(server: Option<u32>) -> anyhow::Result<Self> {
+        Self::with_database(server, None)
+    }
+
+    /// The same, and the database by the process whose children all others of it are.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub(crate) fn with_database(
+        server: Option<u32>,
+        database: Option<u32>,
+    ) -> anyhow::Result<Self> {
         Ok(Self {
             server,
             server_before: server_ticks(server)?,
+            database,
+            database_before: family_ticks(database)?,
             ours_before: ticks("self")?,
             machine_before: machine()?,
             began: Instant::now(),
@@ -111,7 +128,9 @@ impl Meter {
         let (machine, ours) = (machine()?, ticks("self")?);
         let server = server_ticks(self.server)? - self.server_before;
         let load = ours.own - self.ours_before.own;
-        let mut known = server + load;
+        // A process that ends between two looks at it and at its parent is missing in one of them.
+        let database = family_ticks(self.database)?.saturating_sub(self.database_before);
+        let mut known = server + load + database;
         if self.server.is_none() {
             known += ours.children - self.ours_before.children;
         }
@@ -122,6 +141,7 @@ impl Meter {
             took,
             cpu_seconds: seconds(server),
             load_cpu_seconds: seconds(load),
+            database_cpu_seconds: seconds(database),
             foreign: (busy as f64 - known as f64) / all as f64,
         })
     }
@@ -132,6 +152,44 @@ fn server_ticks(server: Option<u32>) -> anyhow::Result<u64> {
         Some(pid) => ticks(&pid.to_string())?.own,
         None => 0,
     })
+}
+
+/// Of a process, its children and those of them that have ended.
+fn family_ticks(parent: Option<u32>) -> anyhow::Result<u64> {
+    let Some(parent) = parent else {
+        return Ok(0);
+    };
+    let own = ticks(&parent.to_string())?;
+    let children = children(parent)?;
+    let living = children
+        .iter()
+        .filter_map(|pid| ticks(&pid.to_string()).ok());
+    Ok(own.own + own.children + living.map(|ticks| ticks.own).sum::<u64>())
+}
+
+fn children(parent: u32) -> anyhow::Result<Vec<u32>> {
+    let processes = fs::read_dir("/proc").context("reading /proc")?;
+    let pids = processes.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+    let is_child = |pid: &u32| {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat"));
+        stat.is_ok_and(|stat| parse_parent(&stat) == Some(parent))
+    };
+    Ok(pids.filter(is_child).collect())
+}
+
+fn parse_parent(stat: &str) -> Option<u32> {
+    let (_, rest) = stat.rsplit_once(") ")?;
+    rest.split(' ').nth(1)?.parse().ok()
+}
+
+/// Memory of a process and its children: shared pages once, bytes.
+///
+/// # Errors
+/// When the process has ended.
+pub(crate) fn family_memory(parent: u32) -> anyhow::Result<u64> {
+    let children = children(parent)?;
+    let living = children.iter().filter_map(|pid| memory(*pid).ok());
+    Ok(memory(parent)?.proportional + living.map(|memory| memory.proportional).sum::<u64>())
 }
 
 /// Memory of a process, bytes.
@@ -224,6 +282,20 @@ mod tests {
         let ticks = parse_ticks(stat).unwrap();
         assert_eq!((ticks.own, ticks.children), (110, 15));
         assert_eq!(parse_ticks("7 (short) S 1"), None);
+    }
+
+    #[test]
+    fn a_child_belongs_to_the_family_of_its_parent() {
+        let stat = "7 (a ) b) S 42 7 7 0 -1 4194560 1 2 3 4 50 60 7 8 20 0 1 0 9 1 2 3";
+        assert_eq!(parse_parent(stat), Some(42));
+        let mut child = std::process::Command::new("sleep")
+            .arg("60")
+            .spawn()
+            .unwrap();
+        let children = children(std::process::id()).unwrap();
+        child.kill().unwrap();
+        assert!(children.contains(&child.id()));
+        child.wait().unwrap();
     }
 
     #[test]

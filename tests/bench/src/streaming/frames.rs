@@ -77,6 +77,14 @@ fn mark(guid: &[u8]) -> u64 {
     u64::from_be_bytes(*last)
 }
 
+/// How many publications came before the one with this mark: a run has fewer than a hundred million.
+pub(crate) fn number_of(mark: u64) -> u64 {
+    let digits = mark.to_be_bytes();
+    digits
+        .iter()
+        .fold(0, |number, digit| number * 10 + u64::from(digit & 0x0f))
+}
+
 /// What a publication to one channel looks like, but for its number.
 #[derive(Debug)]
 pub(crate) struct Publication {
@@ -324,6 +332,7 @@ mod tests {
             assert!(marks.insert(guid.mark()));
             guid.advance();
         }
+        assert_eq!(number_of(guid.mark()), 10_000);
     }
 
     #[test]
