@@ -33,6 +33,7 @@ impl Engine {
                     continue;
                 }
                 let batch = Arc::clone(&flight.batch);
+                self.lanes[lane].began = Some(self.now.monotonic);
                 self.lanes[lane].in_flight = Some(flight);
                 self.effects.push_back(Effect::Flush { lane, batch });
             }
@@ -60,7 +61,7 @@ impl Engine {
         let Some(flight) = self
             .lanes
             .get_mut(lane)
-            .and_then(|lane| lane.in_flight.take())
+            .and_then(|lane| lane.land(self.now.monotonic))
         else {
             return;
         };

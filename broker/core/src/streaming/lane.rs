@@ -1,6 +1,12 @@
 //! Group commit: what collects while a flush is under way.
 
-use std::{collections::VecDeque, mem, ops::Range, sync::Arc};
+use std::{
+    collections::VecDeque,
+    mem,
+    ops::Range,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use broker_proto::streaming::{PubMsgView, Stamp, put_msg, put_pub_ack, put_renumbered};
 use bytes::BytesMut;
@@ -13,6 +19,12 @@ use crate::{
 
 /// Rows of one flush. From about 500 on the rate of a database is flat; more only adds latency.
 const MAX_FLUSH_ROWS: usize = 2_000;
+
+/// The same where most of a flush is waiting for a database that is far away.
+const MAX_SLOW_FLUSH_ROWS: usize = 5_000;
+
+/// A flush that takes longer is slow.
+const SLOW_FLUSH: Duration = Duration::from_millis(5);
 
 /// Bytes of messages of one flush, passed by at most one message.
 const MAX_FLUSH_BYTES: usize = 4 << 20;
@@ -75,6 +87,10 @@ pub(super) struct Lane {
     /// The last one is open; those before it are full.
     pub(super) drafts: VecDeque<Draft>,
     pub(super) in_flight: Option<InFlight>,
+    /// When the last flush began.
+    pub(super) began: Option<Instant>,
+    /// Rows that a draft takes.
+    max_rows: usize,
     pub(super) kept: VecDeque<Kept>,
     pub(super) kept_bytes: usize,
 }
@@ -134,8 +150,8 @@ impl Draft {
             && self.channels.is_empty()
     }
 
-    fn is_full(&self) -> bool {
-        self.rows.len() >= MAX_FLUSH_ROWS
+    fn is_full(&self, max_rows: usize) -> bool {
+        self.rows.len() >= max_rows
             || self.data.len() >= MAX_FLUSH_BYTES
             || self.changes.len() >= MAX_FLUSH_CHANGES
     }
@@ -303,6 +319,8 @@ impl Lane {
         Self {
             drafts: VecDeque::from([Draft::new(next(serials))]),
             in_flight: None,
+            began: None,
+            max_rows: MAX_FLUSH_ROWS,
             kept: VecDeque::new(),
             kept_bytes: 0,
         }
@@ -314,13 +332,26 @@ impl Lane {
             .drafts
             .back_mut()
             .expect("a lane always has an open draft");
-        if last.is_full() {
+        if last.is_full(self.max_rows) {
             let draft = Draft::after(last, next(serials));
             self.drafts.push_back(draft);
         }
         self.drafts
             .back_mut()
             .expect("a lane always has an open draft")
+    }
+
+    /// Takes out what was in flight, whose outcome is known now.
+    pub(super) fn land(&mut self, now: Instant) -> Option<InFlight> {
+        let took = self
+            .began
+            .take()
+            .map(|began| now.saturating_duration_since(began));
+        self.max_rows = match took > Some(SLOW_FLUSH) {
+            true => MAX_SLOW_FLUSH_ROWS,
+            false => MAX_FLUSH_ROWS,
+        };
+        self.in_flight.take()
     }
 
     /// Takes out the draft that is to be flushed next, if a flush may start.

@@ -1,5 +1,7 @@
 //! Outcomes of flushes.
 
+use std::time::Duration;
+
 use broker_proto::streaming::{ConnectResponse, SubscriptionResponse};
 use prost::Message as _;
 
@@ -268,4 +270,33 @@ fn a_position_that_is_refused_fails_no_publish_and_is_written_later() {
     world.advance_secs(1);
     world.flush_all();
     assert_eq!(world.store.subs("foo")[0].1, [1, 2]);
+}
+
+/// Rows of the flush that is under way after this many were published behind one that takes so long.
+fn rows_after(world: &mut World, published: usize, took: Duration) -> usize {
+    world.publish("me", "foo", "under way");
+    world.clock.elapsed += took;
+    world.finish_flush(0, FlushOutcome::Stored);
+    world.run();
+    world.publish("me", "foo", "under way");
+    for _ in 0..published {
+        world.publish_unflushed("me", "foo", "x");
+    }
+    world.end_pass();
+    world.finish_flush(0, FlushOutcome::Stored);
+    world.run();
+    let rows = world.flights[0].as_ref().unwrap().rows.len();
+    world.flush_all();
+    rows
+}
+
+#[test]
+fn flushes_are_larger_where_the_database_is_far() {
+    let mut world = World::new();
+    world.connect("me");
+    world.flushes_at_once = false;
+    for (took, rows) in [(1, 2_000), (8, 5_000), (5, 2_000)] {
+        let took = Duration::from_millis(took);
+        assert_eq!(rows_after(&mut world, 6_000, took), rows, "{took:?}");
+    }
 }
