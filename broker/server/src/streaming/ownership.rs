@@ -131,53 +131,59 @@ async fn serve(
         }
     }
     let channels = settings.partitioned_channels().join(", ");
-    let mut claim = shared.claim();
     let engine = Engine::new(settings, recovered, shared.store.lanes(), seed, now())?;
     shared.install(engine);
     // The engine's own record must be durable before a client is told of it; it is the first flush.
     shared.flushed().await;
     tokio::select! {
-        () = token.cancelled() => {}
-        () = shared.host().settled() => {}
-    }
-    let begun = tokio::select! {
-        () = token.cancelled() => false,
-        held = claim_is(&mut claim, |claim| *claim != Claim::Asking) => {
-            held?;
-            true
+        () = shared.store.deposed() => {
+            warn!("lost store lock, stepping down to standby");
+            state.send_replace(Ownership::Standby);
         }
-    };
-    if begun {
-        state.send_replace(Ownership::Active);
-        banner::ready(shared.store.kind());
-        banner::partition(&channels);
+        served = serve_clients(shared, config, &channels, state, token) => served?,
     }
-    let deposed = shared.store.deposed();
-    tokio::pin!(deposed);
+    shared.remove();
+    shared.flushed().await;
+    Ok(())
+}
+
+/// From the first request until the stop of the process. `channels` are those of partitioning.
+async fn serve_clients(
+    shared: &Rc<Shared>,
+    config: &mut watch::Receiver<EngineConfig>,
+    channels: &str,
+    state: &watch::Sender<Ownership>,
+    token: &CancellationToken,
+) -> anyhow::Result<()> {
+    let mut claim = shared.claim();
+    let begun = async {
+        shared.host().settled().await;
+        claim_is(&mut claim, |claim| *claim != Claim::Asking).await
+    };
+    tokio::select! {
+        () = token.cancelled() => {}
+        begun = begun => {
+            begun?;
+            state.send_replace(Ownership::Active);
+            banner::ready(shared.store.kind());
+            banner::partition(channels);
+        }
+    }
     loop {
         tokio::select! {
-            () = token.cancelled() => {
-                shared.drive(Engine::stop);
-                timeout(DRAIN, shared.flushed())
-                    .await
-                    .with_context(|| format!("the store did not finish within {DRAIN:?}"))?;
-                banner::streaming_shutdown();
-                break;
-            }
+            () = token.cancelled() => break,
             Ok(()) = config.changed() => {
                 let settings = config.borrow_and_update().clone();
                 shared.drive(|engine, now| engine.reconfigure(settings, now));
             }
             refused = claim_is(&mut claim, |claim| matches!(claim, Claim::Refused(_))) => refused?,
-            () = &mut deposed => {
-                warn!("lost store lock, stepping down to standby");
-                state.send_replace(Ownership::Standby);
-                break;
-            }
         }
     }
-    shared.remove();
-    shared.flushed().await;
+    shared.drive(Engine::stop);
+    timeout(DRAIN, shared.flushed())
+        .await
+        .with_context(|| format!("the store did not finish within {DRAIN:?}"))?;
+    banner::streaming_shutdown();
     Ok(())
 }
 
