@@ -51,6 +51,9 @@ use crate::{
 /// Broken rounds after which a run ends.
 const ENOUGH: usize = 3;
 
+/// Rounds between two looks at how far a run is.
+const PROGRESS: usize = 1000;
+
 /// A number from the environment.
 fn setting(name: &str, default: u64) -> u64 {
     match std::env::var(name) {
@@ -84,7 +87,11 @@ fn broker_keeps_its_promises_through_every_fault() {
             }
             let plan = Plan::of(seed);
             let played = block_on(round::play(&rig, Program::Broker, &plan));
-            report.lock().unwrap().add(&plan, played);
+            let mut report = report.lock().unwrap();
+            report.add(&plan, played);
+            if report.rounds().is_multiple_of(PROGRESS) {
+                println!("{report}\n");
+            }
         }
     };
     thread::scope(|scope| {
@@ -119,6 +126,16 @@ fn every_byte_of_a_commits_answer_may_be_the_last() {
 
     println!("{} answers were cut", played.cuts);
     assert!(played.findings.is_empty(), "{}", played.findings);
+}
+
+#[test]
+fn a_database_that_confirms_what_it_has_not_stored_is_found_out() {
+    let rig = Rig::start().unwrap();
+
+    let found = findings(&rig, Program::Broker, Kind::Lie, Fault::Lie);
+
+    let expected = [Rule::AckedIsStored, Rule::Sequences];
+    assert!(found.is_superset(&expected.into()), "{found:?}");
 }
 
 #[test]

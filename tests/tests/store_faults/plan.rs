@@ -46,6 +46,8 @@ pub(crate) enum Fault {
     /// The connection is cut after no byte of the answer to an insert, then after one of the next, and so on, until answers
     /// are over before.
     CutEveryByte,
+    /// An insert never reaches the database, and is confirmed all the same: no broker can live with that.
+    Lie,
     /// SIGSTOP of the broker that serves.
     FreezeActive { for_: Duration },
     /// SIGKILL of the broker that serves; started again when another one does.
@@ -96,6 +98,8 @@ pub(crate) enum Kind {
     KillBoth,
     /// Has no turn: once is enough.
     CutEveryByte,
+    /// Has no turn: shows that the checker finds it.
+    Lie,
 }
 
 /// Those that take turns.
@@ -143,7 +147,8 @@ impl Kind {
             | Self::KillPostmaster
             | Self::Delay
             | Self::KillBoth
-            | Self::CutEveryByte => 1,
+            | Self::CutEveryByte
+            | Self::Lie => 1,
         }
     }
 
@@ -164,7 +169,8 @@ impl Kind {
             | Self::KillPostmaster
             | Self::Delay
             | Self::KillBoth
-            | Self::CutEveryByte => 1,
+            | Self::CutEveryByte
+            | Self::Lie => 1,
         }
     }
 
@@ -211,12 +217,13 @@ impl Kind {
                 bytes: rng.usize(0..2_000),
             },
             Self::FreezeActive | Self::FreezeActiveOfThree => Fault::FreezeActive {
-                for_: freeze(rng, 8_000),
+                for_: contested(rng),
             },
             Self::IsolateActive => Fault::IsolateActive {
-                for_: freeze(rng, 8_000),
+                for_: contested(rng),
             },
             Self::CutEveryByte => Fault::CutEveryByte,
+            Self::Lie => Fault::Lie,
             Self::KillActive => Fault::KillActive,
             Self::StopActive => Fault::StopActive,
         }
@@ -232,6 +239,14 @@ fn freeze(rng: &mut Rng, usual_ms: u64) -> Duration {
     match rng.u8(0..20) {
         0 => millis(rng, usual_ms..30_000),
         _ => millis(rng, 100..usual_ms),
+    }
+}
+
+/// Most are somewhat longer than the patience with an owner that does not tick, which is 4.5 s.
+fn contested(rng: &mut Rng) -> Duration {
+    match rng.u8(0..4) {
+        0 => freeze(rng, 4_500),
+        _ => millis(rng, 4_500..7_500),
     }
 }
 

@@ -33,6 +33,9 @@ const STILL: Duration = Duration::from_millis(50);
 /// What the statements are recognised by that write messages.
 const INSERT: &[u8] = b"INTO Messages";
 
+/// The database's answer to an insert of one row that was prepared before.
+const CONFIRMED: &[u8] = b"2\0\0\0\x04C\0\0\0\x0fINSERT 0 1\0Z\0\0\0\x05I";
+
 /// What was cut.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Sprung {
@@ -52,11 +55,19 @@ struct Weather {
     cuts: u64,
 }
 
+/// What becomes of the insert that is waited for.
+#[derive(Clone, Copy, Debug)]
+enum Snare {
+    /// The connection is cut after so many bytes that way.
+    Cut(Way, usize),
+    /// Nothing of it passes, and it is confirmed.
+    Lie,
+}
+
 /// Waits for the next insert on any connection.
 #[derive(Debug)]
 struct Trap {
-    way: Way,
-    bytes: usize,
+    snare: Snare,
     sprung: oneshot::Sender<Sprung>,
 }
 
@@ -132,8 +143,17 @@ impl Proxy {
 
     /// Cuts the connection of the next insert when so many bytes of it, or of its answer, have passed.
     pub(crate) fn cut_insert(&self, way: Way, bytes: usize) -> oneshot::Receiver<Sprung> {
+        self.set(Snare::Cut(way, bytes))
+    }
+
+    /// Swallows the next insert and confirms it.
+    pub(crate) fn lie(&self) -> oneshot::Receiver<Sprung> {
+        self.set(Snare::Lie)
+    }
+
+    fn set(&self, snare: Snare) -> oneshot::Receiver<Sprung> {
         let (sprung, receiver) = oneshot::channel();
-        *self.line.trap() = Some(Trap { way, bytes, sprung });
+        *self.line.trap() = Some(Trap { snare, sprung });
         receiver
     }
 
@@ -198,6 +218,7 @@ async fn carry(client: TcpStream, line: Arc<Line>) {
         line: &line,
         limit: Mutex::default(),
         end: Notify::new(),
+        lie: Notify::new(),
     };
     tokio::select! {
         () = passage.up(from_client, to_server) => {}
@@ -211,8 +232,9 @@ async fn carry(client: TcpStream, line: Arc<Line>) {
 struct Passage<'a> {
     line: &'a Line,
     /// The answer that is cut, from its first byte on.
-    limit: Mutex<Option<(Trap, Answer)>>,
+    limit: Mutex<Option<Limit>>,
     end: Notify,
+    lie: Notify,
 }
 
 impl Passage<'_> {
@@ -229,13 +251,18 @@ impl Passage<'_> {
             if requests.read(bytes)
                 && let Some(trap) = self.line.trap().take()
             {
-                match trap.way {
-                    Way::Down => *self.limit() = Some((trap, Answer::new())),
-                    Way::Up => {
-                        passing = &bytes[..trap.bytes.min(length)];
+                match trap.snare {
+                    Snare::Cut(Way::Down, bytes) => self.limit(trap, bytes),
+                    Snare::Cut(Way::Up, most) => {
+                        passing = &bytes[..most.min(length)];
                         // Whoever waits for it may have given up.
                         let _ = trap.sprung.send(Sprung::Cut);
                         self.end.notify_one();
+                    }
+                    Snare::Lie => {
+                        let _ = trap.sprung.send(Sprung::Cut);
+                        self.lie.notify_one();
+                        continue;
                     }
                 }
             }
@@ -248,8 +275,19 @@ impl Passage<'_> {
     async fn down(&self, mut from: OwnedReadHalf, mut to: OwnedWriteHalf) {
         let mut weather = self.line.weather.subscribe();
         let mut chunk = vec![0; CHUNK_BYTES];
-        while let Some(length) = read(&mut from, &mut chunk, Way::Down, &mut weather).await {
-            let cut_at = self.limited(&chunk[..length]);
+        loop {
+            // Nothing else is under way on a connection that waits for the answer to an insert.
+            let length = tokio::select! {
+                () = self.lie.notified() => {
+                    if to.write_all(CONFIRMED).await.is_err() {
+                        return;
+                    }
+                    continue;
+                }
+                length = read(&mut from, &mut chunk, Way::Down, &mut weather) => length,
+            };
+            let Some(length) = length else { return };
+            let cut_at = self.cut_at(&chunk[..length]);
             let passing = &chunk[..cut_at.unwrap_or(length)];
             if to.write_all(passing).await.is_err() || cut_at.is_some() {
                 return;
@@ -257,39 +295,51 @@ impl Passage<'_> {
         }
     }
 
-    fn limit(&self) -> MutexGuard<'_, Option<(Trap, Answer)>> {
+    fn limit(&self, trap: Trap, bytes: usize) {
+        *self.limited() = Some(Limit {
+            bytes,
+            answer: Answer::new(),
+            sprung: trap.sprung,
+        });
+    }
+
+    fn limited(&self) -> MutexGuard<'_, Option<Limit>> {
         self.limit.lock().expect("nobody panics while holding it")
     }
 
     /// How many of these bytes may pass before the connection is cut, if it is.
-    fn limited(&self, bytes: &[u8]) -> Option<usize> {
-        let mut limit = self.limit();
-        let (trap, answer) = limit.as_mut()?;
-        let mut cut_at = None;
-        let mut whole = None;
-        if trap.bytes == 0 {
-            cut_at = Some(0);
-        }
-        for (at, byte) in bytes.iter().enumerate() {
-            if cut_at.is_some() || whole.is_some() {
-                break;
-            }
-            let is_over = answer.read(*byte);
-            if answer.length() == trap.bytes {
-                cut_at = Some(at + 1);
-            } else if is_over {
-                whole = Some(answer.length());
-            }
-        }
-        let sprung = match (cut_at, whole) {
-            (Some(_), _) => Sprung::Cut,
-            (None, Some(length)) => Sprung::Whole(length),
-            (None, None) => return None,
-        };
-        let (trap, _) = limit.take()?;
+    fn cut_at(&self, bytes: &[u8]) -> Option<usize> {
+        let mut limited = self.limited();
+        let (sprung, passing) = limited.as_mut()?.read(bytes)?;
+        let limit = limited.take()?;
         // Whoever waits for it may have given up.
-        let _ = trap.sprung.send(sprung);
-        cut_at
+        let _ = limit.sprung.send(sprung);
+        (sprung == Sprung::Cut).then_some(passing)
+    }
+}
+
+/// How much of an answer may pass.
+#[derive(Debug)]
+struct Limit {
+    bytes: usize,
+    answer: Answer,
+    sprung: oneshot::Sender<Sprung>,
+}
+
+impl Limit {
+    /// Takes bytes of the answer in; what became of it, once that is known, and how many of these bytes belong to it.
+    fn read(&mut self, bytes: &[u8]) -> Option<(Sprung, usize)> {
+        if self.bytes == 0 {
+            return Some((Sprung::Cut, 0));
+        }
+        bytes.iter().zip(1..).find_map(|(byte, passed)| {
+            let is_over = self.answer.read(*byte);
+            let length = self.answer.length();
+            if length == self.bytes {
+                return Some((Sprung::Cut, passed));
+            }
+            is_over.then_some((Sprung::Whole(length), passed))
+        })
     }
 }
 

@@ -23,6 +23,7 @@ struct Row {
     acked: usize,
     deliveries: usize,
     takeovers: usize,
+    cuts: usize,
     recoveries: Vec<Micros>,
 }
 
@@ -35,6 +36,11 @@ impl Report {
         }
     }
 
+    /// Rounds that were played to their end.
+    pub(crate) fn rounds(&self) -> usize {
+        self.rows.values().map(|row| row.rounds).sum()
+    }
+
     pub(crate) fn add(&mut self, plan: &Plan, played: anyhow::Result<Played>) {
         let played = match played {
             Ok(played) => played,
@@ -45,6 +51,7 @@ impl Report {
             }
         };
         if !played.findings.is_empty() {
+            println!("{plan}\n{}", played.findings);
             self.broken.push(plan.seed);
         }
         let row = self.rows.entry(plan.kind).or_default();
@@ -52,6 +59,7 @@ impl Report {
         row.acked += played.acked;
         row.deliveries += played.deliveries;
         row.takeovers += played.takeovers;
+        row.cuts += played.cuts;
         row.recoveries.extend(played.recoveries);
     }
 }
@@ -63,12 +71,13 @@ impl Row {
         let at = |place: usize| recoveries.get(place).map_or(0, |micros| micros / 1000);
         writeln!(
             f,
-            "{name:<20} {:>6} {:>7} {:>9} {:>11} {:>10} {:>8} {:>8}",
+            "{name:<20} {:>6} {:>7} {:>9} {:>11} {:>10} {:>5} {:>7} {:>7}",
             self.rounds,
             recoveries.len(),
             self.acked,
             self.deliveries,
             self.takeovers,
+            self.cuts,
             at(recoveries.len() / 2),
             at(recoveries.len().saturating_sub(1)),
         )
@@ -79,8 +88,8 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
-            "{:<20} {:>6} {:>7} {:>9} {:>11} {:>10} {:>8} {:>8}",
-            "", "rounds", "faults", "acked", "deliveries", "take-overs", "p50 ms", "max ms"
+            "{:<20} {:>6} {:>7} {:>9} {:>11} {:>10} {:>5} {:>7} {:>7}",
+            "", "rounds", "faults", "acked", "deliveries", "take-overs", "cuts", "p50 ms", "max ms"
         )?;
         let mut all = Row::default();
         for (kind, row) in &self.rows {
@@ -89,6 +98,7 @@ impl fmt::Display for Report {
             all.acked += row.acked;
             all.deliveries += row.deliveries;
             all.takeovers += row.takeovers;
+            all.cuts += row.cuts;
             all.recoveries.extend(&row.recoveries);
         }
         all.write("all", f)?;

@@ -53,7 +53,11 @@ pub(crate) async fn play(rig: &Rig, program: Program, plan: &Plan) -> anyhow::Re
     let findings = checker::check(&history, &tables);
     if !findings.is_empty() {
         let kept = keep(plan, dir.path(), &history, &tables)?;
-        println!("{plan}\n{findings}  what happened is in {}", kept.display());
+        println!(
+            "what happened in round {} is in {}",
+            plan.seed,
+            kept.display()
+        );
     }
     Ok(Played {
         findings,

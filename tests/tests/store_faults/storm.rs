@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::Context as _;
-use rustix::process::{Signal, kill_process};
+use rustix::process::{Pid, Signal, kill_process};
 use tests::patience;
 use tokio::time::sleep;
 
@@ -66,6 +66,8 @@ async fn await_acks(stage: &Stage, count: usize) -> anyhow::Result<()> {
 async fn play(stage: &mut Stage, strike: &Strike, prober: &Publisher) -> anyhow::Result<Micros> {
     await_acks(stage, strike.after_acks).await?;
     sleep(strike.pause).await;
+    let began = stage.recorder.clock.now();
+    let deaths = stage.recorder.read(|history| history.deaths.len());
     let turmoil = strike.fault.is_turmoil().then(|| begin_turmoil(stage));
     let deposed = inflict(stage, &strike.fault).await?;
     let ended = stage.recorder.clock.now();
@@ -86,11 +88,14 @@ async fn play(stage: &mut Stage, strike: &Strike, prober: &Publisher) -> anyhow:
     if let Some(deposed) = deposed {
         deposed.judge(stage).await?;
     }
-    if let Some(turmoil) = turmoil {
-        stage.recorder.write(|history, now| {
-            history.turmoils[turmoil].ended = Some(now);
-        });
-    }
+    stage.recorder.write(|history, now| {
+        let ended = Some(now);
+        if let Some(turmoil) = turmoil {
+            history.turmoils[turmoil].ended = ended;
+        } else if history.deaths.len() > deaths {
+            history.turmoils.push(Turmoil { began, ended });
+        }
+    });
     Ok(recovered - ended)
 }
 
@@ -239,6 +244,12 @@ async fn inflict_alone(stage: &mut Stage, fault: &Fault) -> anyhow::Result<()> {
             }
             Ok(())
         }
+        Fault::Lie => {
+            let sprung = stage.servers[0].proxy.lie();
+            let sprung = tokio::time::timeout(PATIENCE, sprung).await;
+            sprung.context("nothing is inserted")??;
+            Ok(())
+        }
         Fault::CutEveryByte => cut_every_byte(stage).await,
         Fault::FreezeActive { .. }
         | Fault::IsolateActive { .. }
@@ -289,12 +300,19 @@ async fn kill_database(stage: &Stage) -> anyhow::Result<()> {
 async fn kill_backend(stage: &Stage) -> anyhow::Result<()> {
     let one = format!("SELECT pid {SESSIONS} ORDER BY random() LIMIT 1");
     let pid = stage.database.run(&one).await?;
-    let pid = pid.parse().ok().and_then(rustix::process::Pid::from_raw);
-    if let Some(pid) = pid {
-        // It may have ended meanwhile.
-        let _ = kill_process(pid, Signal::KILL);
-    }
-    Ok(())
+    let Some(killed) = pid.parse().ok().and_then(Pid::from_raw) else {
+        // All have just been ended otherwise.
+        return Ok(());
+    };
+    // It may have ended meanwhile.
+    let _ = kill_process(killed, Signal::KILL);
+    let listed = format!("SELECT count(*) FROM pg_stat_activity WHERE pid = {pid}");
+    patience::until("the database answers again", PATIENCE, async || {
+        let listed = stage.database.run(&listed).await?;
+        anyhow::ensure!(listed == "0", "it has not noticed");
+        Ok(())
+    })
+    .await
 }
 
 async fn terminate(stage: &Stage, pids: &str) -> anyhow::Result<()> {
