@@ -89,7 +89,7 @@ impl Options {
             tls: None,
             login: None,
             ack_wait: Duration::from_secs(30),
-            request_wait: Duration::from_secs(15),
+            request_wait: Duration::from_secs(60),
             window: 16_384,
             ping_interval_secs: 5,
         }
@@ -302,7 +302,7 @@ async fn dial(
     let counter = Arc::clone(connections);
     let mut dial = async_nats::ConnectOptions::new()
         .name(&options.client_id)
-        .connection_timeout(Duration::from_secs(5))
+        .connection_timeout(Duration::from_secs(20))
         .reconnect_delay_callback(|attempt| if attempt <= 1 { Duration::ZERO } else { RETRY })
         .event_callback(move |event| {
             let connected = matches!(event, async_nats::Event::Connected);

@@ -72,6 +72,7 @@ public final class Core {
     private static Connection connect() throws Exception {
         Options.Builder options = new Options.Builder()
                 .server(flags.get("url"))
+                .connectionTimeout(PATIENCE)
                 .maxReconnects(-1)
                 .reconnectWait(Duration.ofMillis(100))
                 .connectionListener((connection, event) -> {

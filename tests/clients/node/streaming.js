@@ -20,7 +20,7 @@ const { values: flags } = parseArgs({
 const channel = `${flags.prefix}.x`
 
 // For whatever must come, on a busy machine.
-const PATIENCE = 20000
+const PATIENCE = 60000
 
 function report (event, fields) {
   fs.writeSync(1, JSON.stringify({ event, ...fields }) + '\n')
@@ -55,8 +55,8 @@ function connectionOptions () {
 function tryToConnect (cluster, client, more) {
   const connection = stan.connect(cluster, client, {
     ...connectionOptions(),
-    ackTimeout: 10000,
-    connectTimeout: 5000,
+    ackTimeout: PATIENCE,
+    connectTimeout: PATIENCE,
     discoverPrefix: '_STAN.discover',
     maxPubAcksInflight: 8,
     stanEncoding: 'utf8',
@@ -200,7 +200,7 @@ async function positions () {
   await pause(50)
   const middle = new Date()
   // The library tells how long ago that was; what the request needs shifts it.
-  await pause(2000)
+  await pause(5000)
   await numbers(client, 11, 20)
   const options = () => client.subscriptionOptions()
   const subscriptions = {

@@ -65,6 +65,7 @@ async def connect(flags):
             options[option] = value
     return await nats.connect(
         flags.url,
+        connect_timeout=PATIENCE,
         # By default the library hides a refused login behind further attempts.
         allow_reconnect=flags.scenario != "login",
         max_reconnect_attempts=-1,

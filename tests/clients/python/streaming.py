@@ -16,7 +16,7 @@ from nats.aio.client import Client as Nats  # noqa: E402
 from stan.aio.client import Client as Stan  # noqa: E402
 
 # For whatever must come, on a busy machine, in seconds.
-PATIENCE = 20
+PATIENCE = 60
 
 
 class Failure(Exception):
@@ -46,7 +46,12 @@ async def nats_connection():
         options["tls"].load_cert_chain(flags.cert, flags.key)
     connection = Nats()
     await connection.connect(
-        flags.url, name=flags.prefix, max_reconnect_attempts=-1, io_loop=asyncio.get_running_loop(), **options
+        flags.url,
+        name=flags.prefix,
+        connect_timeout=PATIENCE,
+        max_reconnect_attempts=-1,
+        io_loop=asyncio.get_running_loop(),
+        **options,
     )
     nats_connections.append(connection)
     return connection
@@ -60,7 +65,7 @@ async def fail_when_lost(error):
 async def connect(cluster=None, client=None, **more):
     """Connects with every option that there is."""
     options = {
-        "connect_timeout": 5,
+        "connect_timeout": PATIENCE,
         "max_pub_acks_inflight": 8,
         "ping_interval": 2,
         "ping_max_out": 10,
@@ -83,7 +88,7 @@ async def refusal(what, attempt):
 
 async def publish(stan, to, data=b""):
     """Waits until it is stored; the library leaves it to the application to look for a refusal."""
-    ack = await stan.publish(to, data, ack_wait=10)
+    ack = await stan.publish(to, data, ack_wait=PATIENCE)
     if ack.error:
         raise Failure(ack.error)
 
@@ -162,7 +167,7 @@ async def positions():
     await asyncio.sleep(0.05)
     middle = time.time()
     # The library tells in whole seconds how long ago that was; what the request needs shifts it.
-    await asyncio.sleep(2)
+    await asyncio.sleep(5)
     await numbers(stan, 11, 20)
     subscriptions = {
         "new": await subscribe(stan, start_at="new_only", pending_limits=100),

@@ -311,7 +311,7 @@ impl Application {
 }
 
 fn options(flags: &Flags) -> anyhow::Result<ConnectOptions> {
-    let mut options = ConnectOptions::new();
+    let mut options = ConnectOptions::new().connection_timeout(PATIENCE);
     if let Some(ca) = flags.get("ca") {
         options = options.add_root_certificates(ca.into()).require_tls(true);
     }

@@ -15,7 +15,7 @@ use tests::{
 };
 
 /// For one step, on a busy machine with several virtual machines and interpreters at work.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Names another program to play the scenarios against, such as nats-streaming-server: to prove the scenarios
 /// themselves.
@@ -58,12 +58,12 @@ impl Server {
         }
         let nats = match nats {
             Nats::Embedded => {
-                listen(&mut streaming, port, served.as_ref());
+                listen(&mut streaming, port, served.as_ref(), dir.path());
                 None
             }
             Nats::External(program) => {
                 let mut command = Command::new(programs::tool(program).unwrap());
-                listen(&mut command, port, served.as_ref());
+                listen(&mut command, port, served.as_ref(), dir.path());
                 let log = dir.path().join("nats.log");
                 streaming.args(["-nats_server", &format!("nats://127.0.0.1:{port}")]);
                 Some(ready(program, &mut command, "Server is ready", &log).await)
@@ -97,12 +97,17 @@ fn streaming_program() -> PathBuf {
 }
 
 /// Where clients connect, and what a server shows and trusts there.
-fn listen(command: &mut Command, port: u16, tls: Option<&TlsFiles>) {
+fn listen(command: &mut Command, port: u16, tls: Option<&TlsFiles>, dir: &Path) {
     command.args(["-a", "127.0.0.1", "-p", &port.to_string()]);
-    if let Some(files) = tls {
-        command.args(["--tls", "--tlsverify", "--tlscert"]);
-        command.arg(&files.cert).arg("--tlskey").arg(&files.key);
-        command.arg("--tlscacert").arg(&files.ca);
+    if let Some(TlsFiles { ca, cert, key }) = tls {
+        // Virtual machines that all start at once take their time for the handshake. There is no flag for that.
+        let seconds = PATIENCE.as_secs();
+        let config = dir.join("listen.conf");
+        let text = format!(
+            "tls {{ ca_file: {ca:?}, cert_file: {cert:?}, key_file: {key:?}, verify: true, timeout: {seconds} }}\n"
+        );
+        fs::write(&config, text).unwrap();
+        command.arg("-c").arg(config);
     }
 }
 

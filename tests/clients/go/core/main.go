@@ -62,7 +62,7 @@ var reconnected = make(chan struct{}, 16)
 
 func connect() *nats.Conn {
 	options := []nats.Option{
-		nats.MaxReconnects(-1), nats.ReconnectWait(100 * time.Millisecond),
+		nats.Timeout(patience), nats.MaxReconnects(-1), nats.ReconnectWait(100 * time.Millisecond),
 		nats.DisconnectErrHandler(func(*nats.Conn, error) { disconnects.Add(1) }),
 		nats.DiscoveredServersHandler(func(*nats.Conn) { report("discovered", nil) }),
 		nats.LameDuckModeHandler(func(*nats.Conn) { report("lame_duck", nil) }),

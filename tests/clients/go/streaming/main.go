@@ -25,7 +25,7 @@ var (
 )
 
 // For whatever must come, on a busy machine.
-const patience = 20 * time.Second
+const patience = 60 * time.Second
 
 // What a scenario found out.
 type fields map[string]any
@@ -67,7 +67,7 @@ func main() {
 
 // Over TLS the application makes the NATS connection itself; otherwise the library does, by URL.
 func natsOptions() []stan.Option {
-	names := []nats.Option{nats.Name(*prefix), nats.MaxReconnects(-1)}
+	names := []nats.Option{nats.Name(*prefix), nats.Timeout(patience), nats.MaxReconnects(-1)}
 	if *ca == "" {
 		return []stan.Option{stan.NatsURL(*url), stan.NatsOptions(names...)}
 	}
@@ -79,8 +79,8 @@ func natsOptions() []stan.Option {
 // Connects with every option that there is.
 func try(clusterID, clientID string, more ...stan.Option) (stan.Conn, error) {
 	options := append(natsOptions(),
-		stan.ConnectWait(5*time.Second),
-		stan.PubAckWait(10*time.Second),
+		stan.ConnectWait(patience),
+		stan.PubAckWait(patience),
 		stan.MaxPubAcksInflight(8),
 		stan.Pings(2, 10),
 		stan.AllowCloseRetry(true),

@@ -50,7 +50,7 @@ func positions() fields {
 	time.Sleep(50 * time.Millisecond)
 	middle := time.Now()
 	// The library tells how long ago that was; what the request needs shifts it.
-	time.Sleep(2 * time.Second)
+	time.Sleep(5 * time.Second)
 	numbers(sc, channel, 11, 20)
 	subs := map[string]collected{
 		"new":      collect(sc, channel),

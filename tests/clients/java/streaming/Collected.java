@@ -12,7 +12,7 @@ import java.util.concurrent.TimeUnit;
 /** A subscription whose messages are taken one by one. */
 final class Collected {
     /** For whatever must come, on a busy machine. */
-    static final Duration PATIENCE = Duration.ofSeconds(20);
+    static final Duration PATIENCE = Duration.ofSeconds(60);
 
     final BlockingQueue<Message> messages = new LinkedBlockingQueue<>();
     final Subscription subscription;

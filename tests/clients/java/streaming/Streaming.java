@@ -76,8 +76,8 @@ public final class Streaming {
         Options.Builder options = new Options.Builder()
                 .clusterId(cluster)
                 .clientId(client)
-                .connectWait(Duration.ofSeconds(5))
-                .pubAckWait(Duration.ofSeconds(10))
+                .connectWait(Collected.PATIENCE)
+                .pubAckWait(Collected.PATIENCE)
                 .discoverPrefix("_STAN.discover")
                 .maxPubAcksInFlight(8)
                 .pingInterval(Duration.ofSeconds(2))
@@ -106,6 +106,7 @@ public final class Streaming {
         }
         return options.natsConn(Nats.connect(new io.nats.client.Options.Builder()
                 .server(flags.get("url"))
+                .connectionTimeout(Collected.PATIENCE)
                 .maxReconnects(-1)
                 .sslContext(Tls.context(flags.get("ca"), flags.get("cert"), flags.get("key")))
                 .build()));
@@ -136,7 +137,7 @@ public final class Streaming {
     }
 
     private static SubscriptionOptions.Builder subscription() {
-        return new SubscriptionOptions.Builder().subscriptionTimeout(Duration.ofSeconds(10));
+        return new SubscriptionOptions.Builder().subscriptionTimeout(Collected.PATIENCE);
     }
 
     private static Map<String, Object> connectAndClose() throws Exception {
@@ -182,7 +183,7 @@ public final class Streaming {
         Thread.sleep(50);
         Instant middle = Instant.now();
         // The library tells how long ago that was; what the request needs shifts it.
-        Thread.sleep(2000);
+        Thread.sleep(5000);
         numbers(connection, 11, 20);
         Map<String, SubscriptionOptions.Builder> options = new LinkedHashMap<>();
         options.put("new", subscription());
