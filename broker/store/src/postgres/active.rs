@@ -3,7 +3,7 @@
 use std::{
     cell::{Cell, RefCell},
     rc::Rc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use broker_core::durable::{Batch, ChannelId, FlushOutcome, Recovered, Sequence, Totals};
@@ -26,6 +26,10 @@ use crate::{
     StoreError,
     final_state::{FinalState, SubscriptionNumbers},
 };
+
+/// How long a fenced statement proves that the store is ours: shorter than anybody's patience with an owner that has
+/// gone or does not tick.
+const PROOF_LASTS: Duration = Duration::from_secs(1);
 
 /// Everything that lives from one activation to its end.
 #[derive(Debug)]
@@ -250,10 +254,13 @@ impl Active {
             // Not connected yet; the caller pauses and tries again.
             return Err(Failure::NotConnected);
         };
+        let mut proof = None;
         if let (Some(changes), false) = (&work.changes, work.changes_done) {
+            let asked = Instant::now();
             if changes.write(&session, &self.owner).await? == Fenced::Deposed {
                 return Ok(FlushOutcome::Deposed);
             }
+            proof = Some(asked);
             work.changes_done = true;
         }
         if !work.totals.is_empty() {
@@ -269,21 +276,42 @@ impl Active {
             work.totals = TotalsColumns::default();
         }
         if work.messages.is_empty() {
-            return Ok(FlushOutcome::Stored);
+            return self.stored(&session, proof).await;
         }
         if work.uncertain {
             match work.messages.find(&session).await? {
                 Found::All => {
                     info!("the interrupted flush had been stored");
-                    return Ok(FlushOutcome::Stored);
+                    return self.stored(&session, None).await;
                 }
                 Found::Foreign(last) => return Ok(FlushOutcome::Foreign { last }),
                 Found::Missing => {}
             }
         }
-        Ok(match work.messages.write(&session, &self.owner).await? {
-            Fenced::Done => FlushOutcome::Stored,
-            Fenced::Deposed => FlushOutcome::Deposed,
+        let asked = Instant::now();
+        match work.messages.write(&session, &self.owner).await? {
+            Fenced::Done => self.stored(&session, Some(asked)).await,
+            Fenced::Deposed => Ok(FlushOutcome::Deposed),
+        }
+    }
+
+    /// The flush is on record; this may be told if the store is ours still. Whoever was frozen, or cut off from the database,
+    /// reads the answer after somebody else has taken over.
+    ///
+    /// `proof`: a fenced statement was sent then, and has found us to be the owner.
+    async fn stored(
+        &self,
+        session: &Session,
+        proof: Option<Instant>,
+    ) -> Result<FlushOutcome, Failure> {
+        const OWNED: &str = "SELECT FROM StoreLock WHERE id = $1";
+        if proof.is_some_and(|asked| asked.elapsed() < PROOF_LASTS) {
+            return Ok(FlushOutcome::Stored);
+        }
+        let owned = session.query(OWNED, &[&self.owner]).await?;
+        Ok(match owned.is_empty() {
+            false => FlushOutcome::Stored,
+            true => FlushOutcome::Deposed,
         })
     }
 
