@@ -77,7 +77,7 @@ async fn a_certificate_of_the_authority_is_needed_where_it_is_asked_for() {
     let certificates = Certificates::new(dir.path()).unwrap();
     let TlsFiles { ca, cert, key } = certificates.grant("server", Profile::Server).unwrap();
     let server = Server::start(&format!(
-        "tls {{ ca_file: \"{}\", cert_file: \"{}\", key_file: \"{}\", verify: true }}",
+        "tls {{ ca_file: \"{}\", cert_file: \"{}\", key_file: \"{}\", verify: true, timeout: 60 }}",
         ca.display(),
         cert.display(),
         key.display()

@@ -7,7 +7,7 @@ use tempfile::TempDir;
 use tests::{patience, ports, process::Process, programs, wire::Wire};
 
 /// For one step, on a busy machine with several virtual machines and interpreters at work.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(40);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(90);
 
 /// Names another program to play the scenarios against, such as nats-server: to prove the scenarios themselves.
 const OTHER_SERVER: &str = "STANCHION_CORE_SERVER";
