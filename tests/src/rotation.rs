@@ -13,7 +13,7 @@ use crate::process::Process;
 use crate::{patience, ports, probe, programs};
 
 /// For the first certificate.
-const START: Duration = Duration::from_secs(20);
+const START: Duration = Duration::from_secs(60);
 
 /// A sidecar without Kubernetes: its authority is a directory.
 #[derive(Debug)]

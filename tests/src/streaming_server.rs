@@ -12,7 +12,7 @@ use crate::process::Process;
 use crate::{ports, programs};
 
 /// For a start, with the recovery of everything that a test stores.
-const START: Duration = Duration::from_secs(30);
+const START: Duration = Duration::from_secs(90);
 /// For a stop, with everything that is under way.
 const STOP: Duration = Duration::from_secs(30);
 /// The line after which clients are answered.

@@ -10,7 +10,7 @@ use crate::process::Process;
 use crate::{patience, ports, probe, programs};
 
 /// For the webhook to fill its cache and to see its caBundle registered.
-const START: Duration = Duration::from_secs(30);
+const START: Duration = Duration::from_secs(90);
 
 /// Name of the entry that `tests/manifests/webhook.yaml` registers.
 pub const ENTRY: &str = "pods.stanchion.dev";

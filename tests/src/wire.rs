@@ -13,7 +13,7 @@ use tokio::{
 };
 
 /// For an answer, on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 const PONG: &str = "PONG\r\n";
 

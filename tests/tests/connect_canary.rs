@@ -10,7 +10,7 @@ use tokio::{
 };
 
 /// For a start, or an answer.
-const PATIENCE: Duration = Duration::from_secs(15);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Members of `CONNECT` that are or may hold secrets; a client may also invent one, such as its seed.
 const MEMBERS: [&str; 9] = [

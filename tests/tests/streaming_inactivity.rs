@@ -10,7 +10,7 @@ use tests::{
 };
 use tokio::time::timeout;
 
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 async fn deletes_and_begins_anew(server: StreamingServer) {
     let mut server = server.with_flags(["-max_inactivity", "1s"]);

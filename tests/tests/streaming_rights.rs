@@ -20,7 +20,7 @@ use tests::{
 
 const CLUSTER: &str = "test-cluster";
 /// For a start, or an answer.
-const PATIENCE: Duration = Duration::from_secs(15);
+const PATIENCE: Duration = Duration::from_secs(60);
 /// For an answer that must not come. One that is allowed takes a thousandth of it.
 const IN_VAIN: Duration = Duration::from_millis(700);
 

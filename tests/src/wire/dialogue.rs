@@ -11,7 +11,7 @@ use tokio::{
 use super::frames::{self, Frame};
 
 /// How long an answer may take on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(15);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Where a dialogue stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

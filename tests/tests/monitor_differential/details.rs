@@ -9,7 +9,7 @@ use tests::{patience::until, wire::Wire};
 use super::server::{Server, differences};
 
 /// For the server to see that connections have ended, on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 const CONFIG: &str = r#"
 server_name: one
