@@ -8,7 +8,7 @@ use broker_core::{
 };
 use broker_store::{
     MemoryStore, PostgresConfig, PostgresStore, SealedStore, SqliteStore, Store, StoreError,
-    postgres::source::Source,
+    postgres::{Sources, source::Source},
 };
 use certs::{
     reload::{ClientTls, ReloadError, ServerTls},
@@ -240,18 +240,33 @@ fn limits_override(entry: &ChannelEntry) -> LimitsOverride {
     }
 }
 
-/// Makes the store on the thread that will use it.
+/// Where the database is; `None` for stores without one.
+///
+/// # Errors
+/// The source cannot be used.
+pub(crate) fn source(kind: &StoreKind) -> Result<Option<Arc<Source>>, StoreError> {
+    let StoreKind::Sql { source } = kind else {
+        return Ok(None);
+    };
+    let environment = std::env::vars().collect();
+    Ok(Some(Arc::new(Source::parse(
+        source.expose(),
+        &environment,
+    )?)))
+}
+
+/// Makes the store on the thread that will use it. `sources` says where the database of a SQL store is.
 pub(crate) fn store(
     kind: &StoreKind,
+    sources: Option<Sources>,
     encryption: Option<&Encryption>,
 ) -> Result<Rc<dyn Store>, StoreError> {
     let store: Rc<dyn Store> = match kind {
         StoreKind::Memory => Rc::new(MemoryStore::new()),
         StoreKind::File { dir } => Rc::new(SqliteStore::new(dir)?),
-        StoreKind::Sql { source } => {
-            let environment = std::env::vars().collect();
-            let source = Source::parse(source.expose(), &environment)?;
-            Rc::new(PostgresStore::new(PostgresConfig { source }))
+        StoreKind::Sql { .. } => {
+            let sources = sources.expect("a SQL store has a source");
+            Rc::new(PostgresStore::new(PostgresConfig { sources }))
         }
     };
     Ok(match encryption {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use broker_core::streaming::EngineConfig;
+use broker_store::postgres::Source;
 use deploy_runtime::NatsLog;
 use tokio::sync::watch;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -31,6 +32,8 @@ pub(crate) struct Reloader {
     pub(crate) tasks: TaskTracker,
     pub(crate) core_stop: CancellationToken,
     pub(crate) engine: watch::Sender<EngineConfig>,
+    /// Where the database is, if there is one.
+    pub(crate) source: Option<watch::Sender<Arc<Source>>>,
 }
 
 impl Reloader {
@@ -54,6 +57,10 @@ impl Reloader {
         let changes = config::reload::compare(&self.config, &new).map_err(anyhow::Error::msg)?;
         let tls = self.tls.reload(&new)?;
         let began = tls.begun_since(&self.tls);
+        let source = match new.store == self.config.store {
+            true => None,
+            false => assemble::source(&new.store)?,
+        };
         // What can still fail comes before what others see.
         core.reload(assemble::core_config(&new, &tls))?;
         self.log
@@ -62,6 +69,9 @@ impl Reloader {
         self.files.update(&new.process_files, &self.listeners)?;
         self.engine
             .send_replace(assemble::engine_config(&new, &self.identity.streaming_id));
+        if let (Some(sender), Some(source)) = (&self.source, source) {
+            sender.send_replace(source);
+        }
         began.watch(&self.tasks, &self.core_stop);
         self.monitor
             .reloaded(Facts::new(&new, self.identity.clone()));

@@ -8,6 +8,7 @@ use std::{process::ExitCode, rc::Rc, sync::Arc, time::Duration};
 
 use anyhow::Context;
 use broker_core::streaming::EngineConfig;
+use broker_store::postgres::{Source, Sources};
 use deploy_runtime::NatsLog;
 use futures_util::{FutureExt, future::BoxFuture};
 use tokio::{
@@ -117,6 +118,8 @@ struct Streaming {
     begin: Option<oneshot::Sender<()>>,
     /// Of the engine, for those that come later too.
     settings: watch::Sender<EngineConfig>,
+    /// Where the database is, for now and later.
+    source: Option<watch::Sender<Arc<Source>>>,
     ownership: watch::Receiver<Ownership>,
     /// How supervision ended: an error only where the broker cannot go on.
     ended: BoxFuture<'static, Result<anyhow::Result<()>, oneshot::error::RecvError>>,
@@ -137,7 +140,7 @@ async fn serve(config: Config, log: NatsLog) -> anyhow::Result<()> {
 
     let (query, desk) = query();
     let streaming_id = identity::streaming_id().context("the system gives no random numbers")?;
-    let (make_internal, mut streaming) = streaming(&config, &streaming_id, desk, stop.clone());
+    let (make_internal, mut streaming) = streaming(&config, &streaming_id, desk, stop.clone())?;
     let core_config = assemble::core_config(&config, &tls);
     let mut core = Core::start(core_config, make_internal, &core_stop)?;
 
@@ -182,6 +185,7 @@ async fn serve(config: Config, log: NatsLog) -> anyhow::Result<()> {
         tasks: tasks.clone(),
         core_stop: core_stop.clone(),
         engine: streaming.settings.clone(),
+        source: streaming.source.clone(),
     };
     let outcome = loop {
         tokio::select! {
@@ -259,10 +263,13 @@ fn streaming(
     streaming_id: &str,
     desk: QueryDesk,
     stop: CancellationToken,
-) -> (MakeInternal, Streaming) {
+) -> anyhow::Result<(MakeInternal, Streaming)> {
     if !config.streaming_enabled {
-        return without_streaming(stop);
+        return Ok(without_streaming(stop));
     }
+    let source = assemble::source(&config.store)?.map(watch::channel);
+    let (source, sources) = source.unzip();
+    let sources = sources.map(Sources::from);
     let (settings, engine) = watch::channel(assemble::engine_config(config, streaming_id));
     let (kind, encryption) = (config.store.clone(), config.encryption.clone());
     let (state, ownership) = watch::channel(Ownership::None);
@@ -273,7 +280,7 @@ fn streaming(
     let make: MakeInternal = Box::new(move |worker| {
         async move {
             let made = async {
-                let store = assemble::store(&kind, encryption.as_ref())?;
+                let store = assemble::store(&kind, sources, encryption.as_ref())?;
                 let (host, first) = match external {
                     None => (Host::Embedded(worker), None),
                     Some(settings) => {
@@ -313,15 +320,16 @@ fn streaming(
         }
         .boxed_local()
     });
-    (
+    Ok((
         make,
         Streaming {
             begin: Some(begin),
             settings,
+            source,
             ownership,
             ended: ended.boxed(),
         },
-    )
+    ))
 }
 
 /// The NATS server alone, until it is stopped.
@@ -329,6 +337,7 @@ fn without_streaming(stop: CancellationToken) -> (MakeInternal, Streaming) {
     let streaming = Streaming {
         begin: None,
         settings: watch::channel(EngineConfig::default()).0,
+        source: None,
         ownership: watch::channel(Ownership::None).1,
         ended: stop.cancelled_owned().map(|()| Ok(Ok(()))).boxed(),
     };

@@ -6,6 +6,7 @@
 
 mod active;
 mod changes;
+mod current;
 mod lease;
 mod messages;
 mod observer;
@@ -24,11 +25,14 @@ use std::{cell::RefCell, rc::Rc, sync::Arc};
 use broker_core::durable::{Batch, ChannelId, FlushOutcome, Sequence, StoredMessage, Totals};
 use futures_util::future::{self, FutureExt, LocalBoxFuture};
 
-pub use self::source::{Source, SourceError};
 use self::{
     active::Active,
     lease::{Attempt, Candidate},
     session::Session,
+};
+pub use self::{
+    current::Sources,
+    source::{Source, SourceError},
 };
 pub(crate) use self::{lease::STEAL_PATIENCE, observer::Observer};
 use crate::{Activation, Store, StoreError, owner::fresh_owner_id};
@@ -40,8 +44,8 @@ const LANES: usize = 2;
 /// What a [`PostgresStore`] must know.
 #[derive(Clone, Debug)]
 pub struct PostgresConfig {
-    /// Where the database is.
-    pub source: Source,
+    /// Where the database is, now and after changes.
+    pub sources: Sources,
 }
 
 impl From<SourceError> for StoreError {
@@ -87,7 +91,7 @@ impl PostgresStore {
                 Ok(Activation::Standby { holder })
             }
             Attempt::Taken => {
-                let (active, recovered) = Active::start(&self.config.source, &candidate).await?;
+                let (active, recovered) = Active::start(&self.config.sources, &candidate).await?;
                 *self.active.borrow_mut() = Some(Rc::new(active));
                 Ok(Activation::Active(recovered))
             }
@@ -97,12 +101,15 @@ impl PostgresStore {
     /// The candidate of the last activation, or a new one under a new id.
     async fn candidate(&self) -> Result<Candidate, StoreError> {
         let kept = self.candidate.borrow_mut().take();
-        if let Some(candidate) = kept.filter(|kept| !kept.session.is_closed()) {
+        let sources = &self.config.sources;
+        if let Some(candidate) =
+            kept.filter(|kept| !kept.session.is_closed() && kept.session.is_made_with(sources))
+        {
             return Ok(candidate);
         }
         let owner = fresh_owner_id()
             .ok_or_else(|| StoreError::Config("the system gives no random numbers".to_owned()))?;
-        let session = Session::open(&self.config.source, &owner).await?;
+        let session = Session::open(sources, &owner).await?;
         schema::ensure(&session).await?;
         let has_totals = schema::ensure_totals(&session).await?;
         Ok(Candidate::new(session, owner, has_totals))

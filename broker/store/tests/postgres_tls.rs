@@ -29,7 +29,9 @@ fn activate(source: &str) -> Result<Activation, StoreError> {
         .build()
         .unwrap();
     tokio::task::LocalSet::new().block_on(&runtime, async {
-        let store = PostgresStore::new(PostgresConfig { source });
+        let store = PostgresStore::new(PostgresConfig {
+            sources: source.into(),
+        });
         let activation = store.activate().await;
         store.close().await;
         activation

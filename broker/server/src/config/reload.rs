@@ -87,6 +87,8 @@ pub(crate) fn compare(old: &Config, new: &Config) -> Result<Vec<Change>, String>
     let prefixes = [old, new].map(|config| config.metrics_prefix.as_str());
     changes.shown(Part::Shown, "metrics_prefix", prefixes);
     streaming(&mut changes, &old.streaming, &new.streaming);
+    // Only the source can; see `fixed`.
+    changes.hidden(Part::Streaming, "sql_source", old.store != new.store);
     process_files(&mut changes, old, new);
     Ok(changes.0)
 }

@@ -13,12 +13,12 @@ use tracing::{info, warn};
 use super::{
     LANES,
     changes::ChangeColumns,
+    current::{Renewable, Sources, renew},
     lease::{self, BACKOFF, Candidate},
     messages::{Fenced, Found, MessageColumns},
     reads::Reader,
     recover,
     session::{Failure, Session, Verdict, end_former},
-    source::Source,
     sweep::Sweep,
     totals::{self, TotalsColumns},
 };
@@ -36,7 +36,7 @@ const PROOF_LASTS: Duration = Duration::from_secs(1);
 pub(super) struct Active {
     pub(super) owner: String,
     pub(super) reader: Reader,
-    source: Source,
+    sources: Sources,
     lanes: [Lane; LANES],
     numbers: RefCell<SubscriptionNumbers>,
     last_pending_row: Cell<i64>,
@@ -46,13 +46,15 @@ pub(super) struct Active {
     has_totals: bool,
     sweep: Sweep,
     keeper: Task,
-    lock_session: Rc<Session>,
+    _renewal: Task,
+    /// The connection that holds the lock.
+    lock: Rc<Renewable>,
 }
 
 /// A writing connection. Taken out while a flush uses it.
 #[derive(Debug)]
 struct Lane {
-    session: RefCell<Option<Rc<Session>>>,
+    connection: Rc<Renewable>,
     /// Backend of a connection that was lost with a statement under way.
     former: Cell<Option<i32>>,
 }
@@ -82,30 +84,32 @@ impl Active {
     /// Recovers and starts to tick. The lock has just been taken by `candidate`; it is given back if
     /// this fails.
     pub(super) async fn start(
-        source: &Source,
+        sources: &Sources,
         candidate: &Candidate,
     ) -> Result<(Self, Recovered), StoreError> {
-        let started = Self::recover_and_connect(source, candidate).await;
+        let started = Self::recover_and_connect(sources, candidate).await;
         if started.is_err() {
-            lease::release(source, &candidate.owner, &candidate.session).await;
+            let session = Rc::clone(&candidate.session);
+            lease::release(sources, &candidate.owner, Some(session)).await;
         }
         started
     }
 
     async fn recover_and_connect(
-        source: &Source,
+        sources: &Sources,
         candidate: &Candidate,
     ) -> Result<(Self, Recovered), StoreError> {
         let owner = candidate.owner.clone();
         let lost = watch::Sender::new(false);
+        let lock = Rc::new(Renewable::new(Rc::clone(&candidate.session)));
         // Ticking must not wait for the recovery, which can take longer than a taker's patience.
         let keeper = Task(tokio::task::spawn_local(lease::keep(
-            source.clone(),
+            sources.clone(),
             owner.clone(),
-            Rc::clone(&candidate.session),
+            Rc::clone(&lock),
             lost.clone(),
         )));
-        let session = Session::open(source, &owner).await?;
+        let session = Rc::new(Session::open(sources, &owner).await?);
         let has_totals = candidate.has_totals;
         if has_totals {
             let forgotten = totals::forget_others(&session).await;
@@ -114,23 +118,28 @@ impl Active {
         let read = recover::read(&session, has_totals).await?;
         let recovered = read.rows.assemble()?;
         let lanes = [
-            Lane::open(source, &owner).await?,
-            Lane::open(source, &owner).await?,
+            Lane::open(sources, &owner).await?,
+            Lane::open(sources, &owner).await?,
         ];
-        let sweep = Sweep::start(source, &owner, has_totals, &lost);
+        let reading = Rc::new(Renewable::new(session));
+        let renewed = lanes.iter().map(|lane| &lane.connection);
+        let renewed = renewed.chain([&reading, &lock]).cloned().collect();
+        let renewal = renew(sources.clone(), owner.clone(), renewed);
+        let sweep = Sweep::start(sources, &owner, has_totals, &lost);
         sweep.add(read.deleted_channels);
         let active = Self {
             has_totals,
             sweep,
-            reader: Reader::new(source.clone(), owner.clone(), session),
+            reader: Reader::new(sources.clone(), owner.clone(), reading),
             owner,
-            source: source.clone(),
+            sources: sources.clone(),
             lanes,
             numbers: RefCell::new(read.numbers),
             last_pending_row: Cell::new(read.last_pending_row),
             lost,
             keeper,
-            lock_session: Rc::clone(&candidate.session),
+            _renewal: Task(tokio::task::spawn_local(renewal)),
+            lock,
         };
         Ok((active, recovered))
     }
@@ -149,7 +158,7 @@ impl Active {
     pub(super) async fn stop(&self) {
         self.keeper.0.abort();
         if !self.is_lost() {
-            lease::release(&self.source, &self.owner, &self.lock_session).await;
+            lease::release(&self.sources, &self.owner, self.lock.get()).await;
         }
         // A read that is still under way must not keep anybody waiting for an owner that has gone.
         self.lost.send_replace(true);
@@ -216,7 +225,7 @@ impl Active {
         channel: ChannelId,
         up_to: Sequence,
     ) -> Result<Totals, StoreError> {
-        let session = Session::open(&self.source, &self.owner).await?;
+        let session = Session::open(&self.sources, &self.owner).await?;
         let counted = totals::count(&session, channel, up_to).await;
         counted.map_err(|failure| failure.into_store_error("counting messages"))
     }
@@ -318,14 +327,11 @@ impl Active {
     /// The lane's session, connected again if need be. A former session that may still be at work
     /// is ended first: a statement of it that came late would undo newer state.
     async fn lane_session(&self, lane: &Lane) -> Result<Option<Rc<Session>>, Failure> {
-        let current = lane.session.borrow().clone();
-        if let Some(session) = current {
-            if !session.is_closed() {
-                return Ok(Some(session));
-            }
-            lane.lose();
+        if let Some(session) = lane.connection.get() {
+            return Ok(Some(session));
         }
-        let session = match Session::open(&self.source, &self.owner).await {
+        lane.lose();
+        let session = match Session::open(&self.sources, &self.owner).await {
             Ok(session) => Rc::new(session),
             Err(error) => {
                 let cause = std::error::Error::source(&error).map(ToString::to_string);
@@ -340,23 +346,23 @@ impl Active {
             return Ok(None);
         }
         lane.former.set(None);
-        *lane.session.borrow_mut() = Some(Rc::clone(&session));
+        lane.connection.set(Rc::clone(&session));
         Ok(Some(session))
     }
 }
 
 impl Lane {
-    async fn open(source: &Source, owner: &str) -> Result<Self, StoreError> {
-        let session = Rc::new(Session::open(source, owner).await?);
+    async fn open(sources: &Sources, owner: &str) -> Result<Self, StoreError> {
+        let session = Rc::new(Session::open(sources, owner).await?);
         Ok(Self {
-            session: RefCell::new(Some(session)),
+            connection: Rc::new(Renewable::new(session)),
             former: Cell::new(None),
         })
     }
 
     /// Gives the connection up, remembering its backend.
     fn lose(&self) {
-        if let Some(session) = self.session.borrow_mut().take() {
+        if let Some(session) = self.connection.take() {
             self.former.set(Some(session.backend));
         }
     }

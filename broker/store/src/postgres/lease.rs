@@ -19,8 +19,8 @@ use tokio::{sync::watch, time::sleep};
 use tracing::{info, warn};
 
 use super::{
+    current::{Renewable, Sources},
     session::{Failure, Session, Verdict},
-    source::Source,
     unlocked,
 };
 use crate::{StoreError, owner::is_of_our_kind};
@@ -314,26 +314,34 @@ impl Candidate {
 
 /// Ticks until ownership is lost, which `lost` then says. Ends only then; abort it to stop it.
 pub(super) async fn keep(
-    source: Source,
+    sources: Sources,
     owner: String,
-    mut session: Rc<Session>,
+    connection: Rc<Renewable>,
     lost: watch::Sender<bool>,
 ) {
     let mut next = tokio::time::interval(TICK);
     next.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         next.tick().await;
-        match session.execute(TICK_ROW, &[&owner]).await {
+        if let Some(newer) = connection.take_next() {
+            move_lock(connection.take(), &newer).await;
+            connection.set(newer);
+        }
+        let ticked = match connection.get() {
+            Some(session) => session.execute(TICK_ROW, &[&owner]).await,
+            None => Err(Failure::NotConnected),
+        };
+        match ticked {
             Ok(0) => break,
             Ok(_) => {}
             Err(failure) => {
                 warn!("unable to update store lock: {failure}");
                 if failure.verdict() == Verdict::Lost {
-                    let Some(regained) = regain(&source, &owner).await else {
+                    let Some(regained) = regain(&sources, &owner).await else {
                         break;
                     };
                     info!("store lock regained");
-                    session = regained;
+                    connection.set(regained);
                 }
             }
         }
@@ -341,15 +349,30 @@ pub(super) async fn keep(
     lost.send_replace(true);
 }
 
+/// The advisory lock goes along to a newer connection. The row stays ours meanwhile, so that nobody else takes the store.
+async fn move_lock(former: Option<Rc<Session>>, newer: &Session) {
+    if let Some(former) = former {
+        // If this fails it is gone, and the lock with it.
+        let _ = former.query(UNLOCK, &[]).await;
+    }
+    match newer.query(TRY_LOCK, &[]).await {
+        Ok(rows) if rows[0].get(0) => {}
+        Ok(_) => {
+            warn!("the advisory lock of the store was not moved, relying on the lock row alone")
+        }
+        Err(failure) => warn!("the advisory lock of the store was not moved: {failure}"),
+    }
+}
+
 /// Connects again, until it is known whether the store is still ours. None: it is not. While the
 /// database cannot be reached nobody else can take the store either, so there is no hurry.
-async fn regain(source: &Source, owner: &str) -> Option<Rc<Session>> {
+async fn regain(sources: &Sources, owner: &str) -> Option<Rc<Session>> {
     /// Looks at an advisory lock that somebody else holds, a backoff apart.
     const PATIENCE: u32 = 10;
     let mut refusals = 0;
     let mut backoff = BACKOFF.0;
     loop {
-        match try_regain(source, owner).await {
+        match try_regain(sources, owner).await {
             Ok(Regained::Yes(session)) => return Some(session),
             Ok(Regained::NotOurs) => return None,
             Ok(Regained::LockedByOther) if refusals == PATIENCE => return None,
@@ -367,9 +390,9 @@ enum Regained {
     LockedByOther,
 }
 
-async fn try_regain(source: &Source, owner: &str) -> Result<Regained, StoreError> {
+async fn try_regain(sources: &Sources, owner: &str) -> Result<Regained, StoreError> {
     let regaining = |failure: Failure| failure.into_store_error("regaining the store lock");
-    let session = Session::open(source, owner).await?;
+    let session = Session::open(sources, owner).await?;
     if session
         .execute(TICK_ROW, &[&owner])
         .await
@@ -390,10 +413,14 @@ async fn try_regain(source: &Source, owner: &str) -> Result<Regained, StoreError
 }
 
 /// Gives the row back if it is still ours. All flushes have ended.
-pub(super) async fn release(source: &Source, owner: &str, session: &Rc<Session>) {
-    let released = match session.execute(RELEASE, &[&owner]).await {
-        Ok(rows) => Ok(rows),
-        Err(_) => match Session::open(source, owner).await {
+pub(super) async fn release(sources: &Sources, owner: &str, session: Option<Rc<Session>>) {
+    let released = match &session {
+        Some(session) => session.execute(RELEASE, &[&owner]).await.ok(),
+        None => None,
+    };
+    let released = match released {
+        Some(rows) => Ok(rows),
+        None => match Session::open(sources, owner).await {
             Ok(session) => session
                 .execute(RELEASE, &[&owner])
                 .await
@@ -404,8 +431,10 @@ pub(super) async fn release(source: &Source, owner: &str, session: &Rc<Session>)
     if let Err(error) = released {
         warn!("unable to release store lock, it will run out: {error}");
     }
-    // If this fails the session is gone, and the advisory lock with it.
-    let _ = session.query(UNLOCK, &[]).await;
+    if let Some(session) = session {
+        // If this fails the session is gone, and the advisory lock with it.
+        let _ = session.query(UNLOCK, &[]).await;
+    }
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! A session that only reads the lock row.
 
-use super::{session::Session, source::Source};
+use super::{current::Sources, session::Session, source::Source};
 use crate::StoreError;
 
 const ROW: &str = "SELECT id, tick FROM StoreLock LIMIT 1";
@@ -15,7 +15,7 @@ pub(crate) struct Observer {
 
 impl Observer {
     pub(crate) async fn connect(source: &Source) -> Result<Self, StoreError> {
-        let session = Session::open(source, NAME).await?;
+        let session = Session::open(&Sources::from(source.clone()), NAME).await?;
         Ok(Self { session })
     }
 

@@ -1,6 +1,6 @@
 //! Ranges of messages, on a connection of their own so that replays do not stand before flushes.
 
-use std::{cell::RefCell, rc::Rc};
+use std::rc::Rc;
 
 use broker_core::durable::{ChannelId, Sequence, StoredMessage};
 use bytes::Bytes;
@@ -8,9 +8,9 @@ use tokio::sync::Mutex;
 use tokio_postgres::types::ToSql;
 
 use super::{
+    current::{Renewable, Sources},
     messages::channel_column,
     session::{Session, Verdict},
-    source::Source,
 };
 use crate::{
     StoreError,
@@ -43,19 +43,19 @@ const SEQUENCE_AT: &str = "
 /// The reading connection, opened again when it broke.
 #[derive(Debug)]
 pub(super) struct Reader {
-    source: Source,
+    sources: Sources,
     owner: String,
-    session: RefCell<Option<Rc<Session>>>,
+    connection: Rc<Renewable>,
     /// Held while a new connection is made, so that many reads make one.
     opening: Mutex<()>,
 }
 
 impl Reader {
-    pub(super) fn new(source: Source, owner: String, session: Session) -> Self {
+    pub(super) fn new(sources: Sources, owner: String, connection: Rc<Renewable>) -> Self {
         Self {
-            source,
+            sources,
             owner,
-            session: RefCell::new(Some(Rc::new(session))),
+            connection,
             opening: Mutex::new(()),
         }
     }
@@ -109,7 +109,7 @@ impl Reader {
             Err(failure) => failure,
         };
         if failure.verdict() == Verdict::Lost {
-            self.forget(&session);
+            self.connection.forget(&session);
             let session = self.session().await?;
             if let Ok(rows) = session.query(sql, parameters).await {
                 return Ok(rows);
@@ -120,22 +120,11 @@ impl Reader {
 
     async fn session(&self) -> Result<Rc<Session>, StoreError> {
         let _opening = self.opening.lock().await;
-        let current = self.session.borrow().clone();
-        if let Some(session) = current.filter(|session| !session.is_closed()) {
+        if let Some(session) = self.connection.get() {
             return Ok(session);
         }
-        let session = Rc::new(Session::open(&self.source, &self.owner).await?);
-        *self.session.borrow_mut() = Some(Rc::clone(&session));
+        let session = Rc::new(Session::open(&self.sources, &self.owner).await?);
+        self.connection.set(Rc::clone(&session));
         Ok(session)
-    }
-
-    fn forget(&self, broken: &Rc<Session>) {
-        let mut current = self.session.borrow_mut();
-        if current
-            .as_ref()
-            .is_some_and(|session| Rc::ptr_eq(session, broken))
-        {
-            *current = None;
-        }
     }
 }

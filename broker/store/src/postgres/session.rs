@@ -1,6 +1,6 @@
 //! One connection to the database with the settings that correctness or speed depend on.
 
-use std::{cell::RefCell, collections::HashMap, fmt, rc::Rc, time::Duration};
+use std::{cell::RefCell, collections::HashMap, fmt, rc::Rc, sync::Arc, time::Duration};
 
 use tokio::{task::JoinHandle, time::timeout};
 use tokio_postgres::{
@@ -13,7 +13,7 @@ use tokio_postgres::{
 use tokio_postgres_rustls::MakeRustlsConnect;
 use tracing::debug;
 
-use super::source::Source;
+use super::{current::Sources, source::Source};
 use crate::StoreError;
 
 /// How long an answer may take unless the source says otherwise. Far above a slow commit, far below
@@ -130,6 +130,8 @@ pub(super) struct Session {
     pub(super) backend: i32,
     statements: RefCell<HashMap<&'static str, Statement>>,
     answer_timeout: Duration,
+    /// That it was made with.
+    source: Arc<Source>,
 }
 
 impl fmt::Debug for Session {
@@ -148,9 +150,10 @@ impl Drop for Session {
 
 impl Session {
     /// Connects. The session's name ends with `owner`, by which others find it.
-    pub(super) async fn open(source: &Source, owner: &str) -> Result<Self, StoreError> {
-        let mut config = source.config.clone();
-        config.application_name(application_name(source, owner));
+    pub(super) async fn open(sources: &Sources, owner: &str) -> Result<Self, StoreError> {
+        let source = sources.current();
+        let mut config = source.login();
+        config.application_name(application_name(&source, owner));
         let (client, driver) = if config.get_ssl_mode() == Negotiation::Disable {
             connect(&config, NoTls).await
         } else {
@@ -169,9 +172,10 @@ impl Session {
             backend: 0,
             statements: RefCell::default(),
             answer_timeout: source.answer_timeout.unwrap_or(ANSWER_TIMEOUT),
+            source: Arc::clone(&source),
         };
         session
-            .set_up(source)
+            .set_up(&source)
             .await
             .map_err(|failure| failure.into_store_error("setting up a database session"))?;
         Ok(session)
@@ -187,6 +191,11 @@ impl Session {
         let row = self.query("SELECT pg_backend_pid()", &[]).await?;
         self.backend = row[0].get(0);
         Ok(())
+    }
+
+    /// Whether a new one would be made in the same way.
+    pub(super) fn is_made_with(&self, sources: &Sources) -> bool {
+        Arc::ptr_eq(&self.source, &sources.current())
     }
 
     pub(super) fn is_closed(&self) -> bool {

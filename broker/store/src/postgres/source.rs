@@ -5,6 +5,7 @@
 //! a secret.
 
 mod duration;
+mod passfile;
 mod text;
 
 use std::{collections::BTreeMap, fmt, path::PathBuf, str::FromStr, sync::Arc, time::Duration};
@@ -21,6 +22,7 @@ const ENVIRONMENT: &[(&str, &str)] = &[
     ("PGDATABASE", "dbname"),
     ("PGUSER", "user"),
     ("PGPASSWORD", "password"),
+    ("PGPASSFILE", "passfile"),
     ("PGOPTIONS", "options"),
     ("PGAPPNAME", "application_name"),
     ("PGCONNECT_TIMEOUT", "connect_timeout"),
@@ -35,7 +37,7 @@ const ENVIRONMENT: &[(&str, &str)] = &[
 const IGNORED: &[&str] = &["binary_parameters", "sslsni", "fallback_application_name"];
 
 /// Keys whose meaning would be lost silently.
-const UNSUPPORTED: &[&str] = &["passfile", "sslpassword", "krbsrvname", "krbspn"];
+const UNSUPPORTED: &[&str] = &["sslpassword", "krbsrvname", "krbspn"];
 
 /// How long a connection attempt may take unless the source says otherwise.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -89,6 +91,8 @@ pub struct Source {
     /// Run-time parameters, set on every session.
     pub(crate) parameters: Vec<(String, String)>,
     pub(crate) application_name: Option<String>,
+    /// Where the password is if the source has none, read again at every connection.
+    passfile: Option<PathBuf>,
     /// The longer of `readTimeout` and `writeTimeout`: how long a statement may stay unanswered.
     pub(crate) answer_timeout: Option<Duration>,
 }
@@ -126,6 +130,10 @@ impl Source {
                     .or_insert_with(|| value.clone());
             }
         }
+        if let Some(home) = environment.get("HOME") {
+            keys.entry("passfile".to_owned())
+                .or_insert_with(|| format!("{home}/.pgpass"));
+        }
         let source = Self::from_keys(keys)?;
         // Unusable certificate files are better found now than at the first connection.
         tls::client_config(&source.tls)?;
@@ -157,6 +165,7 @@ impl Source {
         }
         let tls = take_tls(&mut keys)?;
         let application_name = keys.remove("application_name");
+        let passfile = take_path(&mut keys, "passfile");
         let mut config = tokio_postgres::Config::new();
         take_hosts(&mut keys, &mut config)?;
         take_login(&mut keys, &mut config)?;
@@ -179,12 +188,39 @@ impl Source {
             tls,
             parameters: keys.into_iter().collect(),
             application_name,
+            passfile,
             answer_timeout,
         })
     }
 
+    /// What a connection is made with now. Of several hosts the first one's password is taken for all.
+    pub(super) fn login(&self) -> tokio_postgres::Config {
+        let mut config = self.config.clone();
+        if config.get_password().is_none()
+            && let Some(file) = &self.passfile
+            && let Some(password) = passfile::password(file, passfile_login(&config))
+        {
+            config.password(password);
+        }
+        config
+    }
+
     pub(crate) fn client_config(&self) -> Result<Arc<rustls::ClientConfig>, TlsError> {
         tls::client_config(&self.tls)
+    }
+}
+
+fn passfile_login(config: &tokio_postgres::Config) -> passfile::Login<'_> {
+    let user = config.get_user().unwrap_or_default();
+    passfile::Login {
+        host: match config.get_hosts().first() {
+            Some(tokio_postgres::config::Host::Tcp(host)) => host,
+            // As libpq has it for sockets.
+            _ => "localhost",
+        },
+        port: config.get_ports().first().copied().unwrap_or(5432),
+        database: config.get_dbname().unwrap_or(user),
+        user,
     }
 }
 

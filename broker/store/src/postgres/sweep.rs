@@ -11,10 +11,10 @@ use tracing::warn;
 
 use super::{
     active::Task,
+    current::Sources,
     lease::BACKOFF,
     messages::{Fenced, channel_column},
     session::{Failure, Session},
-    source::Source,
 };
 
 /// Messages of one statement: some milliseconds.
@@ -66,14 +66,14 @@ pub(super) struct Sweep {
 impl Sweep {
     /// `has_totals`: the table of totals is there.
     pub(super) fn start(
-        source: &Source,
+        sources: &Sources,
         owner: &str,
         has_totals: bool,
         lost: &watch::Sender<bool>,
     ) -> Self {
         let work = Rc::new(Work::default());
         let sweeper = Sweeper {
-            source: source.clone(),
+            sources: sources.clone(),
             owner: owner.to_owned(),
             has_totals,
             session: None,
@@ -93,7 +93,7 @@ impl Sweep {
 }
 
 struct Sweeper {
-    source: Source,
+    sources: Sources,
     owner: String,
     has_totals: bool,
     /// While there is work.
@@ -133,7 +133,7 @@ impl Sweeper {
 
     async fn sweep(&mut self, channel: ChannelId) -> Result<Fenced, String> {
         if self.session.is_none() {
-            let opened = Session::open(&self.source, &self.owner).await;
+            let opened = Session::open(&self.sources, &self.owner).await;
             self.session = Some(opened.map_err(|error| error.to_string())?);
         }
         let Some(session) = &self.session else {

@@ -14,7 +14,7 @@ use tokio::time::sleep;
 #[derive(Clone)]
 pub(crate) struct Database {
     server: Arc<PostgresServer>,
-    source: String,
+    pub(crate) source: String,
 }
 
 impl Database {
@@ -64,7 +64,9 @@ impl Database {
     pub(crate) fn open_as(&self, user: &str) -> Rc<dyn Store> {
         let source = self.source.replace("user=tester", &format!("user={user}"));
         let source = Source::parse(&source, &BTreeMap::new()).unwrap();
-        Rc::new(PostgresStore::new(PostgresConfig { source }))
+        Rc::new(PostgresStore::new(PostgresConfig {
+            sources: source.into(),
+        }))
     }
 
     /// Ends every session of the database but the one that asks.
@@ -92,7 +94,9 @@ impl Database {
 impl StoreFactory for Database {
     fn open(&self) -> Rc<dyn Store> {
         let source = self.source();
-        Rc::new(PostgresStore::new(PostgresConfig { source }))
+        Rc::new(PostgresStore::new(PostgresConfig {
+            sources: source.into(),
+        }))
     }
 
     fn has_lock(&self) -> bool {

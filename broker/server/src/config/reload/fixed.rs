@@ -171,11 +171,6 @@ fn streaming(old: &Config, new: &Config) -> Result<(), String> {
                 .to_owned(),
         );
     }
-    if old.store != new.store {
-        return Err(
-            "config reload not supported for sql source: old=[REDACTED], new=[REDACTED]".to_owned(),
-        );
-    }
     Ok(())
 }
 

@@ -84,3 +84,20 @@ fn missing_certificate_file_is_found_at_once() {
     let error = parse("host=db sslrootcert=/nonexistent/ca.pem").unwrap_err();
     assert!(matches!(error, SourceError::Tls(_)));
 }
+
+#[test]
+fn a_password_file_counts_at_every_connection_and_only_without_a_password() {
+    use std::{fs, os::unix::fs::PermissionsExt};
+    let file = tempfile::NamedTempFile::new().unwrap();
+    fs::set_permissions(file.path(), fs::Permissions::from_mode(0o600)).unwrap();
+    let path = file.path().display();
+    let source = parse(&format!("host=db user=me sslmode=disable passfile={path}")).unwrap();
+    for password in ["first", "second"] {
+        fs::write(file.path(), format!("db:5432:me:me:{password}")).unwrap();
+        assert_eq!(source.login().get_password(), Some(password.as_bytes()));
+    }
+    let source = parse(&format!(
+        "host=db user=me password=own sslmode=disable passfile={path}"
+    ));
+    assert_eq!(source.unwrap().login().get_password(), Some(&b"own"[..]));
+}
