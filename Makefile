@@ -6,7 +6,7 @@ comma := ,
 
 help:
 	@echo "make demo         the product does its main job on this machine (ONCE=1: end after the table)"
-	@echo "make bench        our broker beside the NATS servers, about 30 min (BENCH=--quick, BENCH='--family streaming --rounds 3', BENCH=--help)"
+	@echo "make bench        our broker beside the NATS servers, about 50 min (BENCH=--quick, BENCH='--family store --rounds 3', BENCH=--help)"
 	@echo "make dist         the broker as users get it: a small static program in target/dist (takes minutes)"
 	@echo "make budget       instructions that a message costs, against those on record (needs valgrind)"
 	@echo "make test         obtain what is missing, then run everything"
@@ -36,9 +36,10 @@ demo:
 	cargo build --release --workspace --bins
 	ONCE=$(ONCE) target/release/stanchion-demo
 
-# Rates, processor time, memory and latency as ratios to nats-server and nats-streaming-server; needs a machine that does nothing else.
+# Rates, processor time, memory and latency as ratios to nats-server, nats-streaming-server and bare statements; needs a machine that does
+# nothing else.
 bench:
-	tests/tools/obtain nats
+	tests/tools/obtain nats postgresql
 	$(MAKE) dist
 	cargo build --release -p tests-bench --bin stanchion-bench
 	target/release/stanchion-bench $(BENCH)

@@ -48,7 +48,8 @@ pub(crate) struct Options {
     /// Alternating rounds of every shape; fewer than five prove little
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) rounds: u32,
-    /// Only shapes whose name begins so; may be given more than once
+    /// Only shapes whose name begins so; may be given more than once. sql:start-30m must be named in full: it takes
+    /// minutes and 15 GB of disk
     #[arg(long, value_name = "SHAPE")]
     pub(crate) only: Vec<String>,
     /// Short passes and few connections: shows that it works, not how fast it is

@@ -10,7 +10,7 @@ use crate::options::{Family, Options};
 use crate::results::{MOST_FOREIGN, Measured, Party, Results, Round};
 use crate::server::Contender;
 use crate::shapes::{Arena, Shape};
-use crate::store::Site;
+use crate::store::{self, Site};
 use crate::tls::Tls;
 use crate::usage::Meter;
 
@@ -28,20 +28,22 @@ const PATIENCE: Duration = Duration::from_secs(120);
 pub(crate) fn measure(options: &Options, shapes: &[&'static Shape]) -> anyhow::Result<Results> {
     let certificates = tempfile::tempdir().context("making a directory for certificates")?;
     let tls = Tls::new(certificates.path())?;
-    let mut families: Vec<Turns<'_>> = Vec::new();
-    for shape in shapes {
-        let family = shape.family();
-        if families.iter().all(|turns| turns.family != family) {
-            families.push(Turns::new(family, &tls, options)?);
-        }
-    }
-    let versions = versions(&families)?;
+    let mut families: Vec<Family> = shapes.iter().map(|shape| shape.family()).collect();
+    families.dedup();
+    let versions = versions(&families, options)?;
     println!("{} beside {}", versions.0, versions.1);
 
+    // What a family needs runs no longer than it does, so that it disturbs no other.
+    let mut turns: Option<Turns<'_>> = None;
     let mut measured = Vec::new();
     for shape in shapes {
-        let turns = families.iter().find(|turns| turns.family == shape.family());
-        let turns = turns.expect("every family has its turns");
+        if turns.as_ref().map(|turns| turns.family) != Some(shape.family()) {
+            drop(turns.take());
+        }
+        let turns = match &mut turns {
+            Some(turns) => turns,
+            none => none.insert(Turns::new(shape.family(), &tls, options)?),
+        };
         println!("\n{}: {}", shape.key, shape.title);
         let rounds = if shape.is_constant() {
             1
@@ -60,13 +62,34 @@ pub(crate) fn measure(options: &Options, shapes: &[&'static Shape]) -> anyhow::R
     Ok(Results::new(versions, options.quick, measured))
 }
 
-/// Ours, and all that it is compared with.
-fn versions(families: &[Turns<'_>]) -> anyhow::Result<(String, String)> {
-    let first = families.first().context("no shape")?;
-    let references = families.iter().map(|turns| version(&turns.arena.reference));
-    let mut references: Vec<String> = references.collect::<Result<_, _>>()?;
+/// Ours, and all that it is compared with; everything that a family needs is there.
+fn versions(families: &[Family], options: &Options) -> anyhow::Result<(String, String)> {
+    let (mut ours, mut references) = (String::new(), Vec::new());
+    for family in families {
+        let pair = pair(*family, options)?;
+        ours = version(&pair.0)?;
+        references.push(version(&pair.1)?);
+        if *family == Family::Store {
+            references.push(store::version()?);
+        }
+    }
     references.dedup();
-    Ok((version(&first.arena.ours)?, references.join(" and ")))
+    Ok((ours, references.join(" and ")))
+}
+
+/// Ours and the reference.
+fn pair(family: Family, options: &Options) -> anyhow::Result<(Contender, Contender)> {
+    let streaming = &options.streaming_reference;
+    Ok(match family {
+        Family::Core => (
+            Contender::ours(&options.broker)?,
+            Contender::reference(&options.reference)?,
+        ),
+        Family::Streaming | Family::Store => (
+            Contender::our_streaming(&options.broker)?,
+            Contender::streaming_reference(streaming)?,
+        ),
+    })
 }
 
 fn version(contender: &Contender) -> anyhow::Result<String> {
@@ -89,17 +112,7 @@ struct Turns<'a> {
 
 impl<'a> Turns<'a> {
     fn new(family: Family, tls: &'a Tls, options: &'a Options) -> anyhow::Result<Self> {
-        let streaming = &options.streaming_reference;
-        let (ours, reference) = match family {
-            Family::Core => (
-                Contender::ours(&options.broker)?,
-                Contender::reference(&options.reference)?,
-            ),
-            Family::Streaming | Family::Store => (
-                Contender::our_streaming(&options.broker)?,
-                Contender::streaming_reference(streaming)?,
-            ),
-        };
+        let (ours, reference) = pair(family, options)?;
         let site = match family {
             Family::Store => Some(Site::new(options)?),
             Family::Core | Family::Streaming => None,
@@ -132,7 +145,7 @@ impl<'a> Turns<'a> {
     /// Who begins changes, so that a machine that grows slower favours nobody.
     fn round(&self, shape: &Shape, number: u32) -> anyhow::Result<Round> {
         let mut parties = shape.parties().to_vec();
-        if number % 2 == 0 {
+        if number.is_multiple_of(2) {
             parties.reverse();
         }
         let samples = parties

@@ -198,6 +198,19 @@ impl StreamingClient {
         }
     }
 
+    /// Begins publications until there are `end`, as far as the socket takes them: afterwards there is something to wait
+    /// for in any case.
+    ///
+    /// # Errors
+    /// When the connection is gone.
+    pub(crate) fn publish_up_to(&mut self, end: u64) -> anyhow::Result<()> {
+        while self.published < end && self.out.is_empty() {
+            self.publish(end - self.published);
+            self.write()?;
+        }
+        Ok(())
+    }
+
     pub(crate) fn published(&self) -> u64 {
         self.published
     }

@@ -57,7 +57,7 @@ impl Cluster {
     /// # Errors
     /// When PostgreSQL is not installed or does not start.
     pub(crate) fn start(parent: &Path) -> anyhow::Result<Self> {
-        let programs = programs().context("PostgreSQL is missing: run `tests/tools/obtain`")?;
+        let programs = programs()?;
         let directory = parent
             .canonicalize()
             .with_context(|| format!("finding {}", parent.display()))?
@@ -226,12 +226,28 @@ impl Drop for Database {
     }
 }
 
-/// The newest version found: what `pg_config` names, else the usual places.
-fn programs() -> Option<PathBuf> {
+/// What it says that it is.
+///
+/// # Errors
+/// When it is not installed.
+pub(crate) fn version() -> anyhow::Result<String> {
+    let text = run(Command::new(programs()?.join("postgres")).arg("--version"))?;
+    let words = text.split_whitespace();
+    let number = words
+        .into_iter()
+        .find(|word| word.starts_with(|first: char| first.is_ascii_digit()));
+    Ok(format!(
+        "PostgreSQL {}",
+        number.context("PostgreSQL has no version")?
+    ))
+}
+
+/// Of the newest version found: what `pg_config` names, else the usual places.
+fn programs() -> anyhow::Result<PathBuf> {
     if let Ok(output) = Command::new("pg_config").arg("--bindir").output() {
         let directory = PathBuf::from(String::from_utf8_lossy(&output.stdout).trim());
         if directory.join("initdb").exists() {
-            return Some(directory);
+            return Ok(directory);
         }
     }
     let directories = USUAL_DIRECTORIES
@@ -241,12 +257,11 @@ fn programs() -> Option<PathBuf> {
         let path = entry.ok()?.path();
         let version: u32 = path.file_name()?.to_str()?.parse().ok()?;
         let programs = path.join("bin");
-        programs
-            .join("initdb")
-            .exists()
-            .then_some((version, programs))
+        let is_whole = programs.join("initdb").exists();
+        is_whole.then_some((version, programs))
     });
-    versions.max().map(|(_, programs)| programs)
+    let newest = versions.max().map(|(_, programs)| programs);
+    newest.context("PostgreSQL is missing: run `tests/tools/obtain postgresql`")
 }
 
 /// `/proc/self` belongs to the effective user.

@@ -47,10 +47,8 @@ fn pass(client: &mut StreamingClient, a_tick: u64, length: Duration) -> anyhow::
         let elapsed = began.elapsed();
         let tick = (elapsed.as_micros() / TICK.as_micros()) as u64 + 1;
         let due = first + tick.min(last_tick) * a_tick;
-        client.publish(due.saturating_sub(client.published()));
-        let behind = client.published() < due;
+        client.publish_up_to(due)?;
         let patience = match tick >= last_tick {
-            _ if behind => Duration::ZERO,
             true => PATIENCE,
             false => (TICK * tick as u32).saturating_sub(elapsed),
         };
