@@ -44,8 +44,6 @@ pub(crate) enum Rule {
     PositionRemembered,
     /// Every row was written by the owner of its time.
     OwnerWrites,
-    /// Whoever lost the store acknowledges nothing.
-    DeposedIsSilent,
     /// After the storm one serves, never two, never none.
     OneServes,
     /// Nobody ends without being asked.
@@ -217,10 +215,6 @@ impl Check<'_> {
                 )
             });
         }
-        let acks = self.history.acks_by_deposed;
-        findings.expect(acks == 0, Rule::DeposedIsSilent, || {
-            format!("{acks} acknowledgements")
-        });
     }
 
     fn deliveries(&self, findings: &mut Findings) {

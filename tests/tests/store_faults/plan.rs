@@ -279,7 +279,7 @@ pub(crate) struct Consuming {
     pub(crate) members: Option<usize>,
     pub(crate) max_in_flight: u16,
     pub(crate) ack_wait_secs: u16,
-    /// Of a hundred messages that come for the first time so many are acknowledged.
+    /// Of a hundred messages that come for the first time so many are acknowledged, as long as it matters.
     pub(crate) acked_percent: u8,
     /// How long it stays before it closes and comes back.
     pub(crate) stay: Range<u64>,
@@ -313,14 +313,14 @@ impl Plan {
         let strikes = strikes.collect();
         let publishers = (0..rng.usize(1..=3)).map(|_| Publishing {
             window: 1 << rng.u32(0..9),
-            burst: rng.u64(1..64),
+            burst: rng.u64(1..128),
             payload_bytes: rng.usize(0..300),
         });
         let publishers = publishers.collect();
         let mut consume = |durable, members, acked_percent| Consuming {
             durable,
             members,
-            max_in_flight: rng.u16(16..512),
+            max_in_flight: rng.u16(64..512),
             ack_wait_secs: rng.u16(1..3),
             acked_percent,
             stay: 200..rng.u64(600..2_500),

@@ -154,8 +154,10 @@ pub(crate) struct History {
     pub(crate) deaths: Vec<String>,
     /// Clients that the server no longer knew although they answered.
     pub(crate) forgotten_clients: Vec<String>,
-    /// Acknowledgements that a broker sent which was no longer the owner when it was let go on.
-    pub(crate) acks_by_deposed: usize,
+    /// Times that a broker was let go on which was no longer the owner.
+    pub(crate) deposed: usize,
+    /// Those after which it has acknowledged something.
+    pub(crate) talkative: usize,
     /// Inserts, or answers to them, that were cut.
     pub(crate) cuts: usize,
     /// Times of the database are comparable with ours.

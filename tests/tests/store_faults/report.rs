@@ -13,6 +13,9 @@ use crate::{
 pub(crate) struct Report {
     began: Instant,
     rows: BTreeMap<Kind, Row>,
+    /// Brokers that lost the store while they could not notice, and those of them that acknowledged something afterwards.
+    deposed: usize,
+    talkative: usize,
     /// Seeds of rounds in which a rule was broken, or that could not be played to their end.
     pub(crate) broken: Vec<u64>,
 }
@@ -32,6 +35,8 @@ impl Report {
         Self {
             began: Instant::now(),
             rows: BTreeMap::new(),
+            deposed: 0,
+            talkative: 0,
             broken: Vec::new(),
         }
     }
@@ -54,6 +59,8 @@ impl Report {
             println!("{plan}\n{}", played.findings);
             self.broken.push(plan.seed);
         }
+        self.deposed += played.deposed;
+        self.talkative += played.talkative;
         let row = self.rows.entry(plan.kind).or_default();
         row.rounds += 1;
         row.acked += played.acked;
@@ -62,6 +69,21 @@ impl Report {
         row.cuts += played.cuts;
         row.recoveries.extend(played.recoveries);
     }
+}
+
+impl Report {
+    /// Whether deposed brokers acknowledge.
+    ///
+    /// One that was stopped in the very moment before it wrote an acknowledgement writes it when it goes on; nothing can
+    /// prevent that, and the message is stored. A broker that does not ask whether the store is still its own does so
+    /// in a third of all cases, since it is mostly a flush that a stop interrupts.
+    pub(crate) fn deposed_are_talkative(&self) -> bool {
+        are_talkative(self.talkative, self.deposed)
+    }
+}
+
+fn are_talkative(talkative: usize, deposed: usize) -> bool {
+    talkative >= 4 && talkative * 5 > deposed
 }
 
 impl Row {
@@ -102,10 +124,26 @@ impl fmt::Display for Report {
             all.recoveries.extend(&row.recoveries);
         }
         all.write("all", f)?;
+        writeln!(
+            f,
+            "{} brokers went on after they had lost the store, {} of them acknowledged something",
+            self.deposed, self.talkative
+        )?;
         let seconds = self.began.elapsed().as_secs();
         write!(
             f,
             "in {seconds} s; ms: from the end of a fault to the next acknowledgement"
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_broker_that_does_not_ask_is_told_from_one_that_was_unlucky() {
+        assert!(!are_talkative(0, 0) && !are_talkative(1, 1) && !are_talkative(2, 20));
+        assert!(are_talkative(7, 20));
     }
 }

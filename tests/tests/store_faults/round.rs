@@ -31,6 +31,8 @@ pub(crate) struct Played {
     pub(crate) deliveries: usize,
     pub(crate) takeovers: usize,
     pub(crate) cuts: usize,
+    pub(crate) deposed: usize,
+    pub(crate) talkative: usize,
     pub(crate) recoveries: Vec<Micros>,
 }
 
@@ -65,6 +67,8 @@ pub(crate) async fn play(rig: &Rig, program: Program, plan: &Plan) -> anyhow::Re
         deliveries: history.deliveries.len(),
         takeovers: takeovers(&tables),
         cuts: history.cuts,
+        deposed: history.deposed,
+        talkative: history.talkative,
         recoveries,
     })
 }

@@ -132,9 +132,10 @@ impl Deposed {
         let nats = stage.servers[self.server].nats.as_ref();
         let acks = nats.map_or(0, Proxy::acks) - self.acks;
         if stage.holder().await? != Some(self.server) {
-            stage
-                .recorder
-                .write(|history, _| history.acks_by_deposed += acks);
+            stage.recorder.write(|history, _| {
+                history.deposed += 1;
+                history.talkative += usize::from(acks > 0);
+            });
         }
         Ok(())
     }

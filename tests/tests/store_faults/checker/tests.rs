@@ -315,12 +315,6 @@ fn an_owner_that_was_fenced_in_time_has_done_nothing_wrong() {
 }
 
 #[test]
-fn a_deposed_broker_acknowledged() {
-    let rules = found(|history, _| history.acks_by_deposed = 1);
-    assert_eq!(rules, [Rule::DeposedIsSilent]);
-}
-
-#[test]
 fn two_served_or_none() {
     let two = found(|history, _| history.censuses[0].answers = 2);
     let none = found(|history, _| history.censuses[0].answers = 0);
