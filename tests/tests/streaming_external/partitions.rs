@@ -156,10 +156,10 @@ async fn leaves_channels_alone(program: Program) {
         ..Default::default()
     };
     let opened = talk.subscribe("foo", wanted.clone()).await.unwrap();
-    let mut foo = opened.expect("it is on the list");
+    let mut listed = opened.expect("it is on the list");
     let client = nats.client("me").await;
     client.publish("foo", "x").await.unwrap();
-    talk.hear("foo", &mut foo, 1).await.unwrap();
+    talk.hear("foo", &mut listed, 1).await.unwrap();
 
     let elsewhere = SubscriptionRequest {
         subject: "other".to_owned(),
@@ -169,7 +169,7 @@ async fn leaves_channels_alone(program: Program) {
     let end = UnsubscribeRequest {
         client_id: "raw".to_owned(),
         subject: "other".to_owned(),
-        inbox: foo.ack_inbox.clone(),
+        inbox: listed.ack_inbox.clone(),
         durable_name: String::new(),
     };
     for (subject, request) in [
@@ -184,7 +184,7 @@ async fn leaves_channels_alone(program: Program) {
         subject: "other".to_owned(),
         sequence: 1,
     };
-    let settled = talk.ask(&foo.ack_inbox, ack.encode_to_vec()).await;
+    let settled = talk.ask(&listed.ack_inbox, ack.encode_to_vec()).await;
     assert_eq!(settled, Answer::Silence, "{program:?}");
     // The subscription is there, and so is its message.
     let end = UnsubscribeRequest {
