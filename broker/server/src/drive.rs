@@ -336,7 +336,10 @@ impl Worker {
             return connection.close(CloseReason::HandshakeFailure);
         }
         if connection.authenticate_by.is_some() {
-            let limit = settings.config.auth_timeout;
+            let limit = match (&connection.role, &settings.config.cluster) {
+                (Role::Route(_), Some(port)) => port.auth_timeout,
+                _ => settings.config.auth_timeout,
+            };
             connection.authenticate_by = Some(self.exchange.now + limit);
         }
         match connection.role {

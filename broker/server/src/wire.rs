@@ -156,15 +156,20 @@ impl Server {
         client
     }
 
-    /// Another server, which has introduced itself.
-    fn peer(&self) -> Client {
+    /// A connection to the port of other servers that has read and said nothing.
+    fn dial_route(&self) -> Client {
         let socket = TcpStream::connect(self.core.route_address().unwrap()).unwrap();
         socket.set_read_timeout(Some(PATIENCE)).unwrap();
         socket.set_nodelay(true).unwrap();
-        let mut peer = Client {
+        Client {
             socket,
             info: String::new(),
-        };
+        }
+    }
+
+    /// Another server, which has introduced itself.
+    fn peer(&self) -> Client {
+        let mut peer = self.dial_route();
         peer.info = peer.line();
         peer.send(concat!(
             "CONNECT {\"verbose\":false,\"headers\":true,\"name\":\"PEER\",\"cluster\":\"c\"}\r\n",

@@ -1,11 +1,16 @@
 //! The port of other servers. What they see of it is told by core_routes of the tests; here is what
 //! needs the settings of the core.
 
-use std::net::TcpListener;
+use std::{io::Read, net::TcpListener, sync::Arc};
 
-use broker_core::cluster::settings::RouteUrl;
+use broker_core::{auth::settings::Secret, cluster::settings::RouteUrl};
+use certs::{profile::Profile, reload::ServerTls};
 
-use super::*;
+use super::{
+    pki::{Pki, encrypt, tls_port},
+    *,
+};
+use crate::settings::RouteTls;
 
 #[test]
 fn a_single_worker_serves_clients_while_it_tries_to_reach_another_server() {
@@ -43,4 +48,33 @@ fn a_single_worker_serves_clients_while_it_tries_to_reach_another_server() {
     let connect = dialled.line();
     assert!(connect.starts_with("CONNECT {"), "{connect}");
     client.sync();
+}
+
+#[test]
+fn after_tls_too_another_server_has_the_time_of_this_port_to_show_its_password() {
+    let pki = Pki::new();
+    let tls = Arc::new(ServerTls::load(pki.issue(Profile::Server).server()).unwrap());
+    let (accepting, dialling) = (tls_port(tls), pki.known_client());
+    let server = Server::with(|config| {
+        config.auth_timeout = Duration::from_secs(3600);
+        let mut port = route_port(|settings| {
+            settings.login = Some(("r".to_owned(), Secret::new("s3cret".to_owned())));
+        });
+        port.auth_timeout = Duration::from_millis(300);
+        port.tls = Some(RouteTls {
+            accepting: accepting.handle,
+            dialling: Arc::new(move || Arc::clone(&dialling)),
+            admits: accepting.admits,
+            timeout: PATIENCE,
+        });
+        config.cluster = Some(port);
+    });
+    let mut stream = encrypt(server.dial_route().socket, pki.anonymous_client());
+    let mut said = String::new();
+    // It may end without the word that TLS has for it.
+    let _ = stream.read_to_string(&mut said);
+    assert!(
+        said.ends_with("-ERR 'Authentication Timeout'\r\n"),
+        "{said}"
+    );
 }
