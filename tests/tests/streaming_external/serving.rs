@@ -59,7 +59,7 @@ async fn the_id_of_a_client_that_has_gone_is_free_at_once() {
     for release in RELEASES {
         let dir = tempfile::tempdir().unwrap();
         let nats = Nats::started(dir.path(), release, "").await;
-        let _broker = Broker::on(&nats, dir.path(), &["-hbt", "20s"]).await;
+        let _broker = Broker::on(&nats, dir.path(), &["-hbt", "120s"]).await;
         let gone = nats.client("me").await;
         gone.publish(CHANNEL, "one").await.unwrap();
         drop(gone);
@@ -67,7 +67,7 @@ async fn the_id_of_a_client_that_has_gone_is_free_at_once() {
         let client = nats.client("me").await;
         client.publish(CHANNEL, "two").await.unwrap();
         assert!(
-            began.elapsed() < Duration::from_secs(10),
+            began.elapsed() < Duration::from_secs(60),
             "{:?}",
             began.elapsed()
         );
