@@ -274,7 +274,7 @@ pub(crate) static SHAPES: &[Shape] = &[
     ),
     on_store(
         "sql:publish",
-        "PostgreSQL: 1 publisher, 16,384 in flight, 128 B",
+        "PostgreSQL: 16,384 in flight, 128 B",
         Quantity::Rate,
         store::Load::Publish(PUBLISH),
     ),
@@ -289,7 +289,7 @@ pub(crate) static SHAPES: &[Shape] = &[
     ),
     on_store(
         "sql:channels",
-        "PostgreSQL: 10 publishers over 100 channels, 128 B",
+        "PostgreSQL: 10 publishers, 100 channels",
         Quantity::Rate,
         store::Load::Publish(Publish {
             publishers: 10,
@@ -300,7 +300,7 @@ pub(crate) static SHAPES: &[Shape] = &[
     ),
     on_store(
         "sql:one",
-        "PostgreSQL: 1 publisher, one in flight, 128 B",
+        "PostgreSQL: one in flight, 128 B",
         Quantity::P50,
         store::Load::OneInFlight,
     ),
@@ -318,7 +318,7 @@ pub(crate) static SHAPES: &[Shape] = &[
     ),
     on_store(
         "sql:replay",
-        "PostgreSQL: 1 durable subscriber reads 1,000,000 stored",
+        "PostgreSQL: 1 subscriber reads 1,000,000 stored",
         Quantity::Rate,
         store::Load::Replay {
             stored: 1_000_000,
@@ -336,7 +336,7 @@ pub(crate) static SHAPES: &[Shape] = &[
     ),
     on_store(
         "sql:limit",
-        "PostgreSQL: 1 publisher, the channel keeps 5,000",
+        "PostgreSQL: the channel keeps 5,000",
         Quantity::Rate,
         store::Load::PublishAtLimit(PUBLISH, 5_000),
     ),
@@ -357,19 +357,19 @@ pub(crate) static SHAPES: &[Shape] = &[
     ),
     on_store(
         "sql:far-2",
-        "PostgreSQL 2 ms away: 1 publisher, 16,384 in flight",
+        "PostgreSQL 2 ms away: 16,384 in flight",
         Quantity::Rate,
         store::Load::PublishFar(PUBLISH, Duration::from_millis(2)),
     ),
     on_store(
         "sql:far-10",
-        "PostgreSQL 10 ms away: 1 publisher, 16,384 in flight",
+        "PostgreSQL 10 ms away: 16,384 in flight",
         Quantity::Rate,
         store::Load::PublishFar(PUBLISH, Duration::from_millis(10)),
     ),
     on_store(
         "file:publish",
-        "embedded store: 1 publisher, 16,384 in flight, 128 B",
+        "embedded store: 16,384 in flight, 128 B",
         Quantity::Rate,
         store::Load::PublishToFile(PUBLISH),
     ),
