@@ -40,9 +40,9 @@ pub(crate) struct Played {
 ///
 /// # Errors
 /// The round could not be played to its end.
-pub(crate) async fn play(rig: &Rig, program: Program, plan: &Plan) -> anyhow::Result<Played> {
+pub(crate) async fn play(rig: &Rig, programs: &[Program], plan: &Plan) -> anyhow::Result<Played> {
     let dir = tempfile::tempdir().context("making a round's folder")?;
-    let mut stage = Stage::set(rig, program, plan.brokers, dir.path()).await?;
+    let mut stage = Stage::set(rig, programs, dir.path()).await?;
     let recoveries = match perform(&mut stage, plan).await {
         Ok(recoveries) => recoveries,
         Err(error) => {
@@ -138,7 +138,7 @@ async fn publish(
 
 /// Leaves what is known of a round for whoever looks for the reason.
 fn keep(plan: &Plan, dir: &Path, history: &History, tables: &Tables) -> anyhow::Result<PathBuf> {
-    let name = format!("store_faults-{}", plan.seed);
+    let name = format!("store_faults-{:?}-{}", plan.kind, plan.seed);
     let kept = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
     fs::create_dir_all(&kept)?;
     fs::write(kept.join("plan"), format!("{plan:#?}"))?;

@@ -54,7 +54,7 @@ impl Program {
 #[derive(Debug)]
 pub(crate) struct Server {
     name: String,
-    program: PathBuf,
+    program: Program,
     flags: Vec<String>,
     dir: PathBuf,
     /// Towards the database.
@@ -67,10 +67,10 @@ pub(crate) struct Server {
 
 impl Server {
     /// Makes it one of several on a NATS server.
-    fn join(&mut self, program: Program, nats: Proxy) {
+    fn join(&mut self, nats: Proxy) {
         let url = format!("nats://127.0.0.1:{}", nats.port);
         self.flags.extend(["-ns".to_owned(), url]);
-        if program == Program::Reference {
+        if self.program == Program::Reference {
             self.flags
                 .extend(["-ft_group", "faults"].map(str::to_owned));
         }
@@ -81,7 +81,7 @@ impl Server {
     pub(crate) fn start(&mut self) -> anyhow::Result<()> {
         self.starts += 1;
         let log = self.dir.join(format!("{}-{}.log", self.name, self.starts));
-        let mut command = Command::new(&self.program);
+        let mut command = Command::new(self.program.path()?);
         command.args(&self.flags);
         self.process = Some(Process::start(&self.name, &mut command, &log)?);
         Ok(())
@@ -106,7 +106,9 @@ impl Server {
     pub(crate) async fn stop(&mut self) -> anyhow::Result<Option<String>> {
         let mut process = self.process.take().context("it does not run")?;
         let status = process.stop(PATIENCE).await?;
-        Ok((!status.success()).then(|| format!("{}: {status}:\n{}", self.name, process.tail())))
+        // A reference that is standby ends as if the signal had ended it.
+        let is_well = status.success() || self.program == Program::Reference;
+        Ok((!is_well).then(|| format!("{}: {status}:\n{}", self.name, process.tail())))
     }
 
     /// The last words of a process that has ended by itself, once.
@@ -143,16 +145,12 @@ pub(crate) struct Stage {
 }
 
 impl Stage {
-    /// Starts everything; files are below `dir`.
+    /// Starts everything, the servers one after the other: the first one has the store before the next begins. Files are
+    /// below `dir`.
     ///
     /// # Errors
     /// Something does not start.
-    pub(crate) async fn set(
-        rig: &Rig,
-        program: Program,
-        servers: usize,
-        dir: &Path,
-    ) -> anyhow::Result<Self> {
+    pub(crate) async fn set(rig: &Rig, programs: &[Program], dir: &Path) -> anyhow::Result<Self> {
         let database = tokio::task::spawn_blocking({
             let rig = rig.clone();
             move || rig.database()
@@ -162,7 +160,8 @@ impl Stage {
         let address = ["-a", "127.0.0.1", "-p", &port.to_string()].map(str::to_owned);
         let url = format!("nats://127.0.0.1:{port}");
         let mut nats = None;
-        if servers > 1 {
+        let are_several = programs.len() > 1;
+        if are_several {
             let mut command = Command::new(programs::tool("nats-server")?);
             command.args(&address);
             let mut process = Process::start("nats-server", &mut command, &dir.join("nats.log"))?;
@@ -178,21 +177,19 @@ impl Stage {
             censuses: 0,
             _nats: nats,
         };
-        for number in 0..servers {
-            let mut server = stage.server(program, number, dir).await?;
-            if servers > 1 {
+        for (number, program) in programs.iter().enumerate() {
+            let mut server = stage.server(*program, number, dir).await?;
+            if are_several {
                 let nats = Proxy::start(port).await?;
-                server.join(program, nats);
+                server.join(nats);
             } else {
                 server.flags.extend_from_slice(&address);
             }
-            stage.servers.push(server);
-        }
-        for server in &mut stage.servers {
             server.start()?;
-        }
-        if let [server] = &mut stage.servers[..] {
-            server.ready().await?;
+            if number == 0 {
+                server.ready().await?;
+            }
+            stage.servers.push(server);
         }
         Ok(stage)
     }
@@ -214,7 +211,7 @@ impl Stage {
         flags.extend(["-hbi", "1s", "-hbt", "5s", "-hbf", "20"].map(str::to_owned));
         Ok(Server {
             name,
-            program: program.path()?,
+            program,
             flags,
             dir,
             proxy,
