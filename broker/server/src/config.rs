@@ -29,7 +29,7 @@ use broker_store::Cipher;
 use certs::settings::TlsSettings;
 
 pub(crate) use self::{
-    command::{Command, ConfigError, SignalAction, SignalRequest, read},
+    command::{Command, ConfigError, SignalAction, SignalRequest, StoreTask, read},
     external::{ExternalLogin, ExternalNats, NatsServer},
     file::FileRead,
     limits::{ChannelEntry, Limits, StoreLimits},

@@ -35,6 +35,7 @@ mod shared;
 mod signals;
 mod spin;
 mod stats;
+mod store_command;
 mod streaming;
 mod timers;
 mod trace;

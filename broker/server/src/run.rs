@@ -33,6 +33,7 @@ use crate::{
     reload::Reloader,
     settings::NATS_VERSION,
     signals::{self, Order, Orders},
+    store_command,
     streaming::{
         BrokerFigures, Host, Ownership, QueryDesk, Shared, StreamingService, query, supervise,
     },
@@ -57,6 +58,12 @@ pub fn run() -> ExitCode {
             }
             eprintln!("{text}");
             return ExitCode::SUCCESS;
+        }
+        Ok(Command::Store { task, config }) => {
+            return match store_command::run(&task, &config) {
+                Ok(code) => code,
+                Err(error) => failed(&error),
+            };
         }
         Ok(Command::Signal(request)) => {
             return match signals::send(&request) {

@@ -40,6 +40,7 @@ mod records;
 mod sealed;
 #[cfg(feature = "sqlite")]
 mod sqlite;
+pub mod verify;
 pub mod watch;
 
 use std::{fmt, sync::Arc};

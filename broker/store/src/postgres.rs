@@ -10,10 +10,12 @@ mod current;
 mod lease;
 mod messages;
 mod observer;
+pub mod preconditions;
 mod reads;
 mod recover;
 mod schema;
 mod session;
+mod snapshot;
 pub mod source;
 mod sweep;
 pub mod tls;
@@ -32,6 +34,7 @@ use self::{
 };
 pub use self::{
     current::Sources,
+    snapshot::Snapshot,
     source::{Source, SourceError},
 };
 pub(crate) use self::{lease::STEAL_PATIENCE, observer::Observer};

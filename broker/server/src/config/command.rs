@@ -33,6 +33,22 @@ pub(crate) enum Command {
     Run(Box<Config>),
     /// `-sl`: signal another process and end.
     Signal(SignalRequest),
+    /// `store ...`: look after what is stored, and end.
+    Store {
+        task: StoreTask,
+        config: Box<Config>,
+    },
+}
+
+/// What to do with the store that the configuration names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum StoreTask {
+    /// Make the tables, and grant a role what a broker needs.
+    Init { role: Option<String> },
+    /// Look at everything that a broker needs.
+    Check,
+    /// Read everything.
+    Verify,
 }
 
 /// What to signal to which process.
@@ -73,6 +89,8 @@ pub(crate) enum ConfigError {
     FlagValue { name: String, reason: String },
     #[error("bad flag syntax: a flag without a name")]
     FlagSyntax,
+    #[error("after `store` comes init (and perhaps a role), check or verify, and then flags")]
+    StoreTask,
     /// Wording of nats-server.
     #[error("unrecognized command: {0:?}")]
     UnknownCommand(String),
@@ -101,6 +119,31 @@ pub(crate) enum ConfigError {
 /// # Errors
 /// See [`ConfigError`]; no message contains a secret.
 pub(crate) fn read(args: &[String], variables: Variables<'_>) -> Result<Command, ConfigError> {
+    match args {
+        [first, rest @ ..] if first == "store" => read_store(rest, variables),
+        _ => read_flags(args, variables),
+    }
+}
+
+/// `store init [role]`, `store check`, `store verify`, each with the flags of a start behind it.
+fn read_store(args: &[String], variables: Variables<'_>) -> Result<Command, ConfigError> {
+    let (task, flags) = match args {
+        [task, role, rest @ ..] if task == "init" && !role.starts_with('-') => {
+            let role = Some(role.clone());
+            (StoreTask::Init { role }, rest)
+        }
+        [task, rest @ ..] if task == "init" => (StoreTask::Init { role: None }, rest),
+        [task, rest @ ..] if task == "check" => (StoreTask::Check, rest),
+        [task, rest @ ..] if task == "verify" => (StoreTask::Verify, rest),
+        _ => return Err(ConfigError::StoreTask),
+    };
+    Ok(match read_flags(flags, variables)? {
+        Command::Run(config) => Command::Store { task, config },
+        other => other,
+    })
+}
+
+fn read_flags(args: &[String], variables: Variables<'_>) -> Result<Command, ConfigError> {
     let mut flags = match flags::read(args)? {
         Request::Help => return Ok(Command::Print(flags::usage())),
         Request::Version => {

@@ -232,7 +232,11 @@ fn is_neutral(text: &str) -> bool {
 /// The help text: every flag that does something, in the order of the table.
 pub(super) fn usage() -> String {
     let mut text = String::from(
-        "Usage: stanchion-broker [flags]\n\nOne or two dashes; -flag value or -flag=value; switches -flag or -flag=false.\n\n",
+        "Usage: stanchion-broker [flags]\n\
+        \x20      stanchion-broker store init [role] | check | verify [flags]\n\n\
+         store init makes the tables of a SQL store and lets a role use them, check looks at everything that a broker\n\
+         needs of the database, verify reads all that is stored; the flags say which store, as for a start.\n\n\
+         One or two dashes; -flag value or -flag=value; switches -flag or -flag=false.\n\n",
     );
     for setting in
         setting::all().filter(|setting| !setting.flags.is_empty() && !setting.help.is_empty())

@@ -27,7 +27,7 @@ fn words(line: &str) -> Vec<String> {
 fn run_with(args: &[String], variables: Variables<'_>) -> Result<Config, ConfigError> {
     read(args, variables).map(|command| match command {
         Command::Run(config) => *config,
-        Command::Print(_) | Command::Valid { .. } | Command::Signal(_) => {
+        Command::Print(_) | Command::Valid { .. } | Command::Signal(_) | Command::Store { .. } => {
             panic!("{args:?} does not run")
         }
     })
@@ -211,6 +211,10 @@ fn what_is_not_understood_on_the_command_line_is_refused_by_name() {
         ),
         ("-D true", "unrecognized command: \"true\""),
         ("start", "unrecognized command: \"start\""),
+        (
+            "store verify-all",
+            "after `store` comes init (and perhaps a role), check or verify, and then flags",
+        ),
         ("-- -D", "unrecognized command: \"-D\""),
         (
             "-user bob",

@@ -10,13 +10,23 @@ use tracing::{info, warn};
 use super::session::{Failure, Session};
 use crate::StoreError;
 
+/// The tables that nats-streaming-server knows too.
+pub(super) const TABLES: &[&str] = &[
+    "channels",
+    "clients",
+    "messages",
+    "serverinfo",
+    "storelock",
+    "subscriptions",
+    "subspending",
+];
+
 /// True if nothing is missing.
 const COMPLETE: &str = "
     SELECT count(*) = 7
        AND EXISTS (SELECT FROM pg_attribute
                    WHERE attrelid = to_regclass('clients') AND attname = 'proto' AND NOT attisdropped)
-    FROM unnest(ARRAY['serverinfo', 'clients', 'channels', 'messages', 'subscriptions', 'subspending',
-                      'storelock']) AS name
+    FROM unnest($1::text[]) AS name
     WHERE to_regclass(name) IS NOT NULL";
 
 const LOCK_ROW: &str = "SELECT EXISTS (SELECT FROM StoreLock)";
@@ -88,24 +98,34 @@ pub(super) async fn ensure(session: &Session) -> Result<(), StoreError> {
     Err(failure.into_store_error("making the tables of the store"))
 }
 
-/// Makes the table of totals; false if the role may not, nor use it.
-pub(super) async fn ensure_totals(session: &Session) -> Result<bool, StoreError> {
+/// Whether the seven tables are there; nothing is made.
+pub(super) async fn is_there(session: &Session) -> Result<bool, StoreError> {
+    let complete = is_complete(session).await;
+    complete.map_err(|failure| failure.into_store_error("looking for the tables of the store"))
+}
+
+/// Whether there is a table of totals that this role may use.
+pub(super) async fn has_totals(session: &Session) -> Result<bool, StoreError> {
     const USABLE: &str = "
         SELECT count(*) = 4 FROM unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']) AS privilege
         WHERE has_table_privilege(to_regclass('stanchion_totals'), privilege)";
-    let looking = |failure: Failure| failure.into_store_error("looking for the table of totals");
-    let rows = session.query(USABLE, &[]).await.map_err(looking)?;
-    if rows[0].get(0) {
+    let rows = session.query(USABLE, &[]).await;
+    let rows =
+        rows.map_err(|failure| failure.into_store_error("looking for the table of totals"))?;
+    Ok(rows[0].get(0))
+}
+
+/// Makes the table of totals; false if the role may not, nor use it.
+pub(super) async fn ensure_totals(session: &Session) -> Result<bool, StoreError> {
+    if has_totals(session).await? {
         return Ok(true);
     }
     let made = match session.batch(CREATE_TOTALS).await {
-        Ok(()) => {
-            let rows = session.query(USABLE, &[]).await.map_err(looking)?;
-            rows[0].get(0)
-        }
+        Ok(()) => has_totals(session).await?,
         Err(_) if session.is_closed() => return Err(not_made()),
         Err(_) => {
-            session.batch("ROLLBACK").await.map_err(looking)?;
+            let ended = session.batch("ROLLBACK").await;
+            ended.map_err(|failure| failure.into_store_error("looking for the table of totals"))?;
             false
         }
     };
@@ -126,6 +146,6 @@ fn not_made() -> StoreError {
 }
 
 async fn is_complete(session: &Session) -> Result<bool, Failure> {
-    let has_tables: bool = session.query(COMPLETE, &[]).await?[0].get(0);
+    let has_tables: bool = session.query(COMPLETE, &[&TABLES]).await?[0].get(0);
     Ok(has_tables && session.query(LOCK_ROW, &[]).await?[0].get(0))
 }
