@@ -106,7 +106,7 @@ streaming-differential:
 # many side by side.
 ROUNDS ?= 10000
 SEED ?= 0
-RIGS ?= 6
+RIGS ?= 4
 faults:
 	tests/tools/obtain postgresql nats
 	cargo build --workspace

@@ -75,7 +75,7 @@ fn block_on<T>(work: impl Future<Output = T>) -> T {
 #[test]
 fn broker_keeps_its_promises_through_every_fault() {
     let (first, rounds) = (setting("SEED", 0), setting("ROUNDS", 200));
-    let rigs = setting("RIGS", 6).min(rounds);
+    let rigs = setting("RIGS", 4).min(rounds);
     let next = AtomicU64::new(first);
     let report = Mutex::new(Report::start());
     let work = || {
