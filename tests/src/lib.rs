@@ -8,6 +8,7 @@ pub mod certificates;
 pub mod control_plane;
 pub mod conversation;
 pub mod core_client;
+pub mod environment;
 pub mod kubelet;
 pub mod ledger;
 pub mod nkey;

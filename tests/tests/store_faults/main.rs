@@ -40,6 +40,8 @@ use std::{
     time::Duration,
 };
 
+use tests::environment;
+
 use crate::{
     checker::Rule,
     plan::{Fault, Kind, Plan, Strike},
@@ -54,16 +56,6 @@ const ENOUGH: usize = 3;
 /// Rounds between two looks at how far a run is.
 const PROGRESS: usize = 1000;
 
-/// A number from the environment.
-fn setting(name: &str, default: u64) -> u64 {
-    match std::env::var(name) {
-        Ok(text) => text
-            .parse()
-            .unwrap_or_else(|_| panic!("{name} is no number: {text:?}")),
-        Err(_) => default,
-    }
-}
-
 /// Everything of a rig is on one thread, beside the processes.
 fn block_on<T>(work: impl Future<Output = T>) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -74,8 +66,11 @@ fn block_on<T>(work: impl Future<Output = T>) -> T {
 
 #[test]
 fn broker_keeps_its_promises_through_every_fault() {
-    let (first, rounds) = (setting("SEED", 0), setting("ROUNDS", 200));
-    let rigs = setting("RIGS", 4).min(rounds);
+    let (first, rounds) = (
+        environment::number("SEED", 0),
+        environment::number("ROUNDS", 200),
+    );
+    let rigs = environment::number("RIGS", 4).min(rounds);
     let next = AtomicU64::new(first);
     let report = Mutex::new(Report::start());
     let work = || {
@@ -157,7 +152,7 @@ fn finds(rig: &Rig, programs: &[Program], kind: Kind, fault: Fault, expected: &[
 #[test]
 fn every_byte_of_a_commits_answer_may_be_the_last() {
     let rig = Rig::start().unwrap();
-    let plan = Plan::with_kind(Kind::CutEveryByte, setting("SEED", 0));
+    let plan = Plan::with_kind(Kind::CutEveryByte, environment::number("SEED", 0));
 
     let played = block_on(round::play(&rig, &[Program::Broker], &plan)).unwrap();
 

@@ -26,6 +26,7 @@ use std::{
 };
 
 use futures_util::future::join_all;
+use tests::environment;
 use tokio::sync::Mutex;
 
 use crate::{
@@ -48,16 +49,6 @@ const UNSTEADY_ONE_IN: u64 = 100;
 /// Histories between two lines about how far a run is.
 const PROGRESS: u64 = 500;
 
-/// A number from the environment.
-fn setting(name: &str, default: u64) -> u64 {
-    match std::env::var(name) {
-        Ok(text) => text
-            .parse()
-            .unwrap_or_else(|_| panic!("{name} is no number: {text:?}")),
-        Err(_) => default,
-    }
-}
-
 /// A token that no other history of this process has; all have one length, because sizes are limited.
 fn next_prefix() -> String {
     static PLAYED: AtomicU64 = AtomicU64::new(0);
@@ -79,7 +70,7 @@ struct Comparison<'a> {
 
 impl<'a> Comparison<'a> {
     fn new(profile: &'static Profile, dir: &'a Path, other: Kind, histories: u64) -> Self {
-        let first = setting("FIRST", 0);
+        let first = environment::number("FIRST", 0);
         Self {
             profile,
             dir,
@@ -139,7 +130,7 @@ impl<'a> Comparison<'a> {
 
     async fn goes_on(&self) -> bool {
         self.next.load(Relaxed) < self.end
-            && (self.found.lock().await.len() as u64) < setting("DIFFERENCES", ENOUGH)
+            && (self.found.lock().await.len() as u64) < environment::number("DIFFERENCES", ENOUGH)
     }
 
     /// The numbers of the next histories.
@@ -258,7 +249,7 @@ impl<'a> Comparison<'a> {
     }
 
     async fn goes_on_with_found(&self) -> bool {
-        (self.found.lock().await.len() as u64) < setting("DIFFERENCES", ENOUGH)
+        (self.found.lock().await.len() as u64) < environment::number("DIFFERENCES", ENOUGH)
     }
 }
 
@@ -317,6 +308,6 @@ async fn nats_streaming_server_agrees_with_itself() {
 
 #[tokio::test]
 async fn broker_shows_clients_what_nats_streaming_server_does() {
-    let found = compare(Kind::Broker, setting("HISTORIES", 500)).await;
+    let found = compare(Kind::Broker, environment::number("HISTORIES", 500)).await;
     assert!(found.is_empty(), "\n{}", found.join("\n"));
 }

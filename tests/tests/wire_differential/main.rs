@@ -21,6 +21,7 @@ use std::{
 };
 
 use futures_util::future::join_all;
+use tests::environment;
 use tokio::sync::{Mutex, RwLock};
 
 use crate::{
@@ -38,16 +39,6 @@ const TELLING_SESSIONS: u64 = 2000;
 
 /// Differences after which a run ends.
 const ENOUGH: u64 = 6;
-
-/// A number from the environment.
-fn setting(name: &str, default: u64) -> u64 {
-    match std::env::var(name) {
-        Ok(text) => text
-            .parse()
-            .unwrap_or_else(|_| panic!("{name} is no number: {text:?}")),
-        Err(_) => default,
-    }
-}
 
 /// Two servers with one configuration, and what was found between them.
 struct Comparison {
@@ -70,7 +61,7 @@ impl Comparison {
         let beside = format!("{name}-beside");
         let reference = Server::start(Kind::Reference, dir, &beside, profile.config).await;
         let other_server = Server::start(other, dir, &name, profile.config).await;
-        let first = setting("FIRST", 0);
+        let first = environment::number("FIRST", 0);
         Self {
             profile,
             reference: reference.unwrap(),
@@ -116,7 +107,8 @@ impl Comparison {
         loop {
             let number = self.next.fetch_add(1, Relaxed);
             if number >= self.end
-                || self.found.lock().await.len() as u64 >= setting("DIFFERENCES", ENOUGH)
+                || self.found.lock().await.len() as u64
+                    >= environment::number("DIFFERENCES", ENOUGH)
             {
                 return;
             }
@@ -136,7 +128,7 @@ impl Comparison {
 
     async fn report(&self, number: u64, session: Session, first: String) {
         let _alone = self.alone.write().await;
-        if self.found.lock().await.len() as u64 >= setting("DIFFERENCES", ENOUGH) {
+        if self.found.lock().await.len() as u64 >= environment::number("DIFFERENCES", ENOUGH) {
             return;
         }
         let (smallest, difference) = shrink::shrink(session, first, async |smaller| {
@@ -191,7 +183,7 @@ async fn nats_server_agrees_with_itself() {
 
 #[tokio::test]
 async fn broker_answers_generated_sessions_as_nats_server_does() {
-    let sessions = setting("SESSIONS", 28_000).div_ceil(PROFILES.len() as u64);
+    let sessions = environment::number("SESSIONS", 28_000).div_ceil(PROFILES.len() as u64);
     let found = compare(&PROFILES, Kind::Broker, sessions).await;
     assert!(found.is_empty(), "\n{}", found.join("\n"));
 }
