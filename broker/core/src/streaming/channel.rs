@@ -243,18 +243,20 @@ impl Channel {
         self.recent.clear();
     }
 
+    /// Never what is only guessed.
     fn would_exceed(&self, messages: u64, bytes: u64) -> bool {
         let ChannelLimits {
             max_msgs,
             max_bytes,
             ..
         } = self.limits;
-        (max_msgs > 0 && messages > max_msgs) || (max_bytes > 0 && bytes > max_bytes)
+        let is_over = (max_msgs > 0 && messages > max_msgs) || (max_bytes > 0 && bytes > max_bytes);
+        !self.is_estimated && is_over
     }
 
     /// Whether durable messages have to go.
     pub(super) fn is_over_limits(&self) -> bool {
-        !self.is_estimated && self.messages > 1 && self.would_exceed(self.messages, self.bytes)
+        self.messages > 1 && self.would_exceed(self.messages, self.bytes)
     }
 
     /// The oldest durable messages that must go for the limits to hold with what a batch adds, both
@@ -266,7 +268,6 @@ impl Channel {
         let mut sizes = self.sizes.iter();
         while messages > 0
             && keep.0 - self.first.0 < MAX_TRIM
-            && !self.is_estimated
             && messages + added_msgs > 1
             && self.would_exceed(messages + added_msgs, bytes + added_bytes)
         {

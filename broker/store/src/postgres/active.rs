@@ -273,9 +273,10 @@ impl Active {
             work.changes_done = true;
         }
         if !work.totals.is_empty() {
+            let asked = Instant::now();
             match work.totals.write(&session, &self.owner).await {
                 Ok(Fenced::Deposed) => return Ok(FlushOutcome::Deposed),
-                Ok(Fenced::Done) => {}
+                Ok(Fenced::Done) => proof = Some(asked),
                 Err(failure) if failure.verdict() == Verdict::Lost => return Err(failure),
                 // Nothing else may fail because of them.
                 Err(failure) => {
