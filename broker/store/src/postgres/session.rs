@@ -90,8 +90,8 @@ impl Failure {
             Some("08" | "57" | "58") => Verdict::Lost,
             // A fail-over has left us on a replica.
             _ if *code == SqlState::READ_ONLY_SQL_TRANSACTION => Verdict::Lost,
-            // Serialization failure and deadlock, lock not available.
-            Some("40" | "55") => Verdict::Repeat,
+            // Serialization failure and deadlock; disk full, out of memory; lock not available.
+            Some("40" | "53" | "55") => Verdict::Repeat,
             _ => Verdict::Refused,
         }
     }
