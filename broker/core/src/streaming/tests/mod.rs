@@ -12,6 +12,7 @@ mod leave;
 mod limits;
 mod members;
 mod model_store;
+mod odd_records;
 mod partition;
 mod publish;
 mod queue;
