@@ -4,10 +4,14 @@
 //! over whole; it is immutable from then on and shared, because the engine serves live
 //! subscriptions out of it while the store writes it.
 
+mod range;
+
 use std::fmt;
 
 use broker_proto::streaming::{ClientInfo, ServerInfo, SubState};
 use bytes::Bytes;
+
+pub use range::{CorruptRow, StoredMessage, StoredRange};
 
 /// Number of a channel, unique in a store and never reused (`Channels.id`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -165,14 +169,6 @@ pub enum FlushOutcome {
     /// Nothing of the batch was stored, and repeating it as it is cannot help (a value the
     /// database refuses, say). The text goes to the publishers concerned.
     Refused { reason: String },
-}
-
-/// A message read back: `data` is the encoded `MsgProto` exactly as it was appended.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct StoredMessage {
-    pub sequence: Sequence,
-    pub timestamp: i64,
-    pub data: Bytes,
 }
 
 /// A subscription read back at recovery.

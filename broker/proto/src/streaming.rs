@@ -13,8 +13,8 @@ use bytes::Bytes;
 use prost::Message;
 
 pub use hot::{
-    AckView, MalformedPubMsg, MsgParts, PubMsgView, Stamp, put_msg, put_pub_ack, put_renumbered,
-    redelivery_mark,
+    AckView, MalformedPubMsg, MsgParts, MsgView, PubMsgView, Stamp, put_msg, put_pub_ack,
+    put_renumbered, redelivery_mark,
 };
 
 /// Client to `<discover>.<cluster>`, as a NATS request.

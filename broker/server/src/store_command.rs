@@ -6,14 +6,14 @@ use std::{
 };
 
 use anyhow::{Context as _, bail};
-use broker_core::durable::{RecoveredChannel, Sequence, StoredMessage};
+use broker_core::durable::{RecoveredChannel, Sequence, StoredRange};
 use broker_store::{
     Activation, SqliteStore, Store as _, StoreError,
     postgres::{
         Snapshot, Source,
         preconditions::{self, Finding},
     },
-    verify::{self, ChannelReport, ROWS_AT_ONCE},
+    verify::{self, BYTES_AT_ONCE, ChannelReport, ROWS_AT_ONCE},
 };
 use tokio::task::LocalSet;
 
@@ -80,7 +80,9 @@ async fn check(source: &Source, cluster_id: &str) -> bool {
 async fn verify_database(source: &Source) -> anyhow::Result<bool> {
     let snapshot = Snapshot::open(source).await?;
     let read = async |channel: &RecoveredChannel, from| {
-        snapshot.read(channel.id, from, ROWS_AT_ONCE).await
+        snapshot
+            .read(channel.id, from, ROWS_AT_ONCE, BYTES_AT_ONCE)
+            .await
     };
     verify_all(&snapshot.recovered.channels, read).await
 }
@@ -91,7 +93,9 @@ async fn verify_files(store: SqliteStore) -> anyhow::Result<bool> {
         Activation::Standby { holder } => bail!("the store is in use by {holder}; stop it first"),
     };
     let read = async |channel: &RecoveredChannel, from| {
-        store.read(channel.id, from, ROWS_AT_ONCE, usize::MAX).await
+        store
+            .read(channel.id, from, ROWS_AT_ONCE, BYTES_AT_ONCE)
+            .await
     };
     let is_well = verify_all(&recovered.channels, read).await;
     store.close().await;
@@ -100,7 +104,7 @@ async fn verify_files(store: SqliteStore) -> anyhow::Result<bool> {
 
 async fn verify_all(
     channels: &[RecoveredChannel],
-    read: impl AsyncFn(&RecoveredChannel, Sequence) -> Result<Vec<StoredMessage>, StoreError>,
+    read: impl AsyncFn(&RecoveredChannel, Sequence) -> Result<StoredRange, StoreError>,
 ) -> anyhow::Result<bool> {
     let mut is_well = true;
     for (place, channel) in channels.iter().enumerate() {

@@ -106,10 +106,18 @@ pub async fn flush(store: &Rc<dyn Store>, batch: Batch) -> FlushOutcome {
 /// # Panics
 /// They cannot be read.
 pub async fn read_all(store: &Rc<dyn Store>, channel: ChannelId) -> Vec<StoredMessage> {
-    store
-        .read(channel, Sequence(0), usize::MAX, usize::MAX)
-        .await
-        .expect("messages can be read")
+    let mut messages = Vec::new();
+    let mut from = Sequence(0);
+    loop {
+        let read = store.read(channel, from, usize::MAX, usize::MAX);
+        let range = read.await.expect("messages can be read");
+        assert_eq!(range.corrupt, [], "no message is damaged");
+        let Some(last) = range.last() else {
+            return messages;
+        };
+        messages.extend(range.messages);
+        from = last.next();
+    }
 }
 
 /// Sequences of all messages of a channel.

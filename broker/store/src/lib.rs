@@ -18,6 +18,8 @@
 //!   they come first, and writing them again changes nothing.
 //! * A trim that may remove the newest message of a channel records the last sequence beside it.
 //! * What was flushed is seen by [`Store::read`] at once.
+//! * A row that the store itself can see to be damaged (a wrong size, no data, a seal that does not open) is told as
+//!   such by [`Store::read`], among the good ones; whether a message is what its row says is for the reader to judge.
 //! * A deleted channel is only marked by the flush. Its messages go behind that, in pieces that keep no
 //!   flush waiting for long, and after a restart the sweep goes on. What nats-streaming-server had marked
 //!   and not finished is swept with it.
@@ -35,6 +37,7 @@ pub mod error;
 mod final_state;
 mod memory;
 mod owner;
+mod page;
 pub mod postgres;
 mod records;
 mod sealed;
@@ -46,7 +49,7 @@ pub mod watch;
 use std::{fmt, sync::Arc};
 
 use broker_core::durable::{
-    Batch, ChannelId, FlushOutcome, Recovered, Sequence, StoredMessage, Totals,
+    Batch, ChannelId, FlushOutcome, Recovered, Sequence, StoredRange, Totals,
 };
 use futures_util::future::LocalBoxFuture;
 
@@ -90,15 +93,15 @@ pub trait Store: fmt::Debug {
     /// Makes a batch durable. Not cancel-safe: poll it to the end.
     fn flush(&self, lane: usize, batch: Arc<Batch>) -> LocalBoxFuture<'_, FlushOutcome>;
 
-    /// Messages of a channel with sequence >= `from`, ascending: at most `max_rows`, and no further
-    /// row once `max_bytes` are reached (at least one row if there is any). Empty at the end.
+    /// Rows of a channel with sequence >= `from`, ascending: at most `max_rows`, and no further one once `max_bytes`
+    /// are reached (at least one row if there is any). Empty at the end. Fewer than asked for do not mean the end.
     fn read(
         &self,
         channel: ChannelId,
         from: Sequence,
         max_rows: usize,
         max_bytes: usize,
-    ) -> LocalBoxFuture<'_, Result<Vec<StoredMessage>, StoreError>>;
+    ) -> LocalBoxFuture<'_, Result<StoredRange, StoreError>>;
 
     /// The smallest sequence whose timestamp is >= `timestamp` (nanoseconds since the Unix epoch).
     fn sequence_at(

@@ -9,7 +9,7 @@ use std::{
 use ahash::RandomState;
 use broker_core::durable::{
     Batch, Change, ChannelId, FlushOutcome, Recovered, RecoveredChannel, RecoveredSubscription,
-    Row, Sequence, StoredMessage, Totals, Trim,
+    Row, Sequence, StoredMessage, StoredRange, Totals, Trim,
 };
 use broker_proto::streaming::{ClientInfo, ServerInfo, SubState};
 use bytes::Bytes;
@@ -60,12 +60,14 @@ impl Store for MemoryStore {
         from: Sequence,
         max_rows: usize,
         max_bytes: usize,
-    ) -> LocalBoxFuture<'_, Result<Vec<StoredMessage>, StoreError>> {
+    ) -> LocalBoxFuture<'_, Result<StoredRange, StoreError>> {
         let state = self.state.borrow();
         let messages = state
             .channels
             .get(&channel)
-            .map_or_else(Vec::new, |found| found.read(from, max_rows, max_bytes));
+            .map_or_else(StoredRange::default, |found| {
+                found.read(from, max_rows, max_bytes)
+            });
         future::ready(Ok(messages)).boxed_local()
     }
 
@@ -254,12 +256,13 @@ impl Channel {
         }
     }
 
-    fn read(&self, from: Sequence, max_rows: usize, max_bytes: usize) -> Vec<StoredMessage> {
+    fn read(&self, from: Sequence, max_rows: usize, max_bytes: usize) -> StoredRange {
         let begin = self
             .messages
             .partition_point(|message| message.sequence < from);
         let mut bytes = 0;
-        self.messages
+        let messages = self
+            .messages
             .range(begin..)
             .take(max_rows)
             .take_while(|message| {
@@ -267,8 +270,8 @@ impl Channel {
                 bytes += message.data.len();
                 room
             })
-            .cloned()
-            .collect()
+            .cloned();
+        StoredRange::from(messages.collect::<Vec<_>>())
     }
 
     fn recover(&self, id: ChannelId) -> RecoveredChannel {

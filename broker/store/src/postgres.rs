@@ -24,7 +24,7 @@ mod unlocked;
 
 use std::{cell::RefCell, rc::Rc, sync::Arc};
 
-use broker_core::durable::{Batch, ChannelId, FlushOutcome, Sequence, StoredMessage, Totals};
+use broker_core::durable::{Batch, ChannelId, FlushOutcome, Sequence, StoredRange, Totals};
 use futures_util::future::{self, FutureExt, LocalBoxFuture};
 
 use self::{
@@ -161,7 +161,7 @@ impl Store for PostgresStore {
         from: Sequence,
         max_rows: usize,
         max_bytes: usize,
-    ) -> LocalBoxFuture<'_, Result<Vec<StoredMessage>, StoreError>> {
+    ) -> LocalBoxFuture<'_, Result<StoredRange, StoreError>> {
         let active = self.current();
         async move {
             let active = active.ok_or_else(not_active)?;

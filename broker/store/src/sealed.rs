@@ -9,7 +9,8 @@ mod key;
 use std::{cell::RefCell, collections::HashMap, fmt, rc::Rc, sync::Arc};
 
 use broker_core::durable::{
-    Batch, Change, ChannelId, FlushOutcome, Recovered, Row, Sequence, StoredMessage, Totals,
+    Batch, Change, ChannelId, CorruptRow, FlushOutcome, Recovered, Row, Sequence, StoredMessage,
+    StoredRange, Totals,
 };
 use broker_proto::streaming::MsgParts;
 use bytes::BytesMut;
@@ -27,16 +28,10 @@ pub struct SealedStore {
     inner: Rc<dyn Store>,
     master: MasterKey,
     cipher: Cipher,
-    channels: RefCell<HashMap<ChannelId, SealedChannel>>,
+    channels: RefCell<HashMap<ChannelId, ChannelSeal>>,
     /// What each lane flushed last: the same batch again must give the same bytes, or the store would
     /// take it for another writer's.
     last: Vec<RefCell<Option<SealedBatch>>>,
-}
-
-#[derive(Debug)]
-struct SealedChannel {
-    name: String,
-    seal: ChannelSeal,
 }
 
 struct SealedBatch {
@@ -72,9 +67,7 @@ impl SealedStore {
             context: "cannot make a nonce".to_owned(),
             source: Box::new(source),
         })?;
-        let name = name.to_owned();
-        let channel = SealedChannel { name, seal };
-        self.channels.borrow_mut().insert(id, channel);
+        self.channels.borrow_mut().insert(id, seal);
         Ok(())
     }
 
@@ -85,14 +78,18 @@ impl SealedStore {
         let mut failure = None;
         for channel in filled.take(CHANNELS_TRIED) {
             match self.read(channel.id, channel.last, 1, 1).await {
-                Ok(_) => return Ok(()),
-                Err(StoreError::Corrupt(text)) => failure = Some(text),
+                Ok(found) if found.corrupt.is_empty() => return Ok(()),
+                Ok(found) => failure = found.corrupt.into_iter().next().map(|row| (channel, row)),
                 Err(error) => return Err(error),
             }
         }
-        failure.map_or(Ok(()), |text| {
+        failure.map_or(Ok(()), |(channel, row)| {
+            let CorruptRow {
+                sequence, reason, ..
+            } = row;
             Err(StoreError::Config(format!(
-                "the encryption key does not fit what is stored: {text}"
+                "the encryption key does not fit what is stored: message {sequence} of channel {:?}: {reason}",
+                channel.name
             )))
         })
     }
@@ -134,14 +131,14 @@ impl SealedStore {
         for row in &batch.rows {
             let message = &batch.data[row.start..row.end];
             let parts = MsgParts::cut(message).ok_or("a row is no message")?;
-            let channel = channels.get_mut(&row.channel);
-            let channel = channel.ok_or_else(|| format!("unknown channel {}", row.channel.0))?;
+            let seal = channels.get_mut(&row.channel);
+            let seal = seal.ok_or_else(|| format!("unknown channel {}", row.channel.0))?;
             let start = data.len();
             if parts.data.is_empty() {
                 data.extend_from_slice(message);
             } else {
                 parts.put_before(&mut data, parts.data.len() + key::OVERHEAD);
-                channel.seal.put_sealed(&mut data, parts.data);
+                seal.put_sealed(&mut data, parts.data);
                 data.extend_from_slice(parts.after);
             }
             let end = data.len();
@@ -155,34 +152,43 @@ impl SealedStore {
         })
     }
 
-    fn open(&self, channel: ChannelId, stored: StoredMessage) -> Result<StoredMessage, StoreError> {
+    fn open_all(&self, channel: ChannelId, mut range: StoredRange) -> StoredRange {
         let channels = self.channels.borrow();
-        let Some(channel) = channels.get(&channel) else {
-            return Ok(stored);
+        let Some(seal) = channels.get(&channel) else {
+            return range;
         };
-        let corrupt = |text: &str| {
-            let StoredMessage { sequence, .. } = stored;
-            StoreError::Corrupt(format!(
-                "message {sequence} of channel {:?}: {text}",
-                channel.name
-            ))
-        };
-        let parts = MsgParts::cut(&stored.data).ok_or_else(|| corrupt("not decodable"))?;
-        match channel.seal.open(parts.data) {
-            Ok(payload) => {
-                let mut data = BytesMut::new();
-                parts.put_before(&mut data, payload.len());
-                data.extend_from_slice(&payload);
-                data.extend_from_slice(parts.after);
-                Ok(StoredMessage {
-                    data: data.freeze(),
-                    ..stored
-                })
-            }
-            Err(OpenError::Plain) => Ok(stored),
-            Err(error) => Err(corrupt(&error.to_string())),
+        let found = range.corrupt.len();
+        range.messages.retain_mut(|message| {
+            let opened = open(seal, message);
+            let is_good = opened.is_ok();
+            range.corrupt.extend(opened.err().map(|reason| CorruptRow {
+                sequence: message.sequence,
+                timestamp: message.timestamp,
+                reason,
+            }));
+            is_good
+        });
+        if range.corrupt.len() > found {
+            range.corrupt.sort_by_key(|row| row.sequence);
         }
+        range
     }
+}
+
+/// Puts the opened payload in the place of the sealed one; `Err` with what is wrong with the message.
+fn open(seal: &ChannelSeal, message: &mut StoredMessage) -> Result<(), String> {
+    let parts = MsgParts::cut(&message.data).ok_or("it is not decodable")?;
+    let payload = match seal.open(parts.data) {
+        Ok(payload) => payload,
+        Err(OpenError::Plain) => return Ok(()),
+        Err(error) => return Err(error.to_string()),
+    };
+    let mut data = BytesMut::new();
+    parts.put_before(&mut data, payload.len());
+    data.extend_from_slice(&payload);
+    data.extend_from_slice(parts.after);
+    message.data = data.freeze();
+    Ok(())
 }
 
 impl Store for SealedStore {
@@ -232,13 +238,9 @@ impl Store for SealedStore {
         from: Sequence,
         max_rows: usize,
         max_bytes: usize,
-    ) -> LocalBoxFuture<'_, Result<Vec<StoredMessage>, StoreError>> {
+    ) -> LocalBoxFuture<'_, Result<StoredRange, StoreError>> {
         let read = self.inner.read(channel, from, max_rows, max_bytes);
-        async move {
-            let stored = read.await?.into_iter();
-            stored.map(|message| self.open(channel, message)).collect()
-        }
-        .boxed_local()
+        async move { Ok(self.open_all(channel, read.await?)) }.boxed_local()
     }
 
     fn sequence_at(

@@ -16,7 +16,7 @@ use std::{
     sync::Arc,
 };
 
-use broker_core::durable::{Batch, ChannelId, FlushOutcome, Sequence, StoredMessage, Totals};
+use broker_core::durable::{Batch, ChannelId, FlushOutcome, Sequence, StoredRange, Totals};
 use futures_util::future::{self, FutureExt, LocalBoxFuture};
 use tokio::sync::watch;
 
@@ -131,7 +131,7 @@ impl Store for SqliteStore {
         from: Sequence,
         max_rows: usize,
         max_bytes: usize,
-    ) -> LocalBoxFuture<'_, Result<Vec<StoredMessage>, StoreError>> {
+    ) -> LocalBoxFuture<'_, Result<StoredRange, StoreError>> {
         match self.active.borrow().as_ref() {
             Some(active) => active
                 .reader

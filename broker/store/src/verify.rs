@@ -2,14 +2,15 @@
 
 use std::fmt;
 
-use broker_core::durable::{RecoveredChannel, Sequence, StoredMessage};
-use broker_proto::streaming::MsgProto;
-use prost::Message;
+use broker_core::durable::{CorruptRow, RecoveredChannel, Sequence, StoredRange};
 
 use crate::StoreError;
 
 /// Rows of one read.
 pub const ROWS_AT_ONCE: usize = 1_000;
+
+/// Bytes of one read.
+pub const BYTES_AT_ONCE: usize = 8 << 20;
 
 /// Faults that are described one by one; the others are only counted.
 const MAX_DESCRIBED: usize = 20;
@@ -19,7 +20,7 @@ const MAX_DESCRIBED: usize = 20;
 pub struct ChannelReport {
     pub name: String,
     pub messages: u64,
-    /// Sum of encoded `MsgProto` lengths.
+    /// Sum of encoded `MsgProto` lengths, corrupt ones left out.
     pub bytes: u64,
     /// 0 and 0 if there is no message.
     pub first: Sequence,
@@ -45,8 +46,31 @@ impl ChannelReport {
         }
     }
 
-    fn take(&mut self, message: &StoredMessage) {
-        let sequence = message.sequence;
+    fn take(&mut self, mut range: StoredRange) {
+        range.set_corrupt_apart(&self.name);
+        self.bytes += range
+            .messages
+            .iter()
+            .map(|message| message.data.len() as u64)
+            .sum::<u64>();
+        self.corrupt += range.corrupt.len() as u64;
+        let good = range.messages.iter().map(|message| message.sequence);
+        let mut rows: Vec<_> = good
+            .chain(range.corrupt.iter().map(|row| row.sequence))
+            .collect();
+        rows.sort_unstable();
+        for sequence in rows {
+            self.pass(sequence);
+        }
+        for CorruptRow {
+            sequence, reason, ..
+        } in range.corrupt
+        {
+            self.fault(format!("message {sequence}: {reason}"));
+        }
+    }
+
+    fn pass(&mut self, sequence: Sequence) {
         if self.messages == 0 {
             self.first = sequence;
         } else if sequence.0 > self.last.0 + 1 {
@@ -56,11 +80,6 @@ impl ChannelReport {
         }
         self.last = sequence;
         self.messages += 1;
-        self.bytes += message.data.len() as u64;
-        if let Err(fault) = judge(&self.name, message) {
-            self.corrupt += 1;
-            self.fault(format!("message {sequence}: {fault}"));
-        }
     }
 }
 
@@ -87,30 +106,14 @@ impl fmt::Display for ChannelReport {
     }
 }
 
-/// Whether a stored message is what its row and its channel say.
-fn judge(channel: &str, message: &StoredMessage) -> Result<(), String> {
-    let decoded =
-        MsgProto::decode(&message.data[..]).map_err(|error| format!("not decodable: {error}"))?;
-    if decoded.sequence != message.sequence.0 {
-        return Err(format!("it says that it is message {}", decoded.sequence));
-    }
-    if decoded.subject != channel {
-        return Err("it is of another channel".to_owned());
-    }
-    if decoded.timestamp != message.timestamp {
-        return Err("its time is not that of its row".to_owned());
-    }
-    Ok(())
-}
-
-/// Reads a channel from its beginning. `read` gives up to [`ROWS_AT_ONCE`] messages from a sequence on, ascending;
+/// Reads a channel from its beginning. `read` gives up to [`ROWS_AT_ONCE`] and [`BYTES_AT_ONCE`] from a sequence on, ascending;
 /// `progress` is told how many have been read.
 ///
 /// # Errors
 /// A read fails.
 pub async fn channel(
     channel: &RecoveredChannel,
-    read: impl AsyncFn(Sequence) -> Result<Vec<StoredMessage>, StoreError>,
+    read: impl AsyncFn(Sequence) -> Result<StoredRange, StoreError>,
     mut progress: impl FnMut(u64),
 ) -> Result<ChannelReport, StoreError> {
     let mut report = ChannelReport {
@@ -118,13 +121,12 @@ pub async fn channel(
         ..ChannelReport::default()
     };
     loop {
-        let messages = read(report.last.next()).await?;
-        for message in &messages {
-            report.take(message);
-        }
+        let range = read(report.last.next()).await?;
+        let is_end = range.last().is_none();
+        report.take(range);
         progress(report.messages);
         // An owner that is at work makes new ones faster than they are read.
-        if messages.is_empty() || report.last >= channel.last {
+        if is_end || report.last >= channel.last {
             break;
         }
     }
@@ -139,6 +141,10 @@ pub async fn channel(
 
 #[cfg(test)]
 mod tests {
+    use broker_core::durable::StoredMessage;
+    use broker_proto::streaming::MsgProto;
+    use prost::Message as _;
+
     use super::*;
 
     fn message(sequence: u64, change: impl FnOnce(&mut MsgProto)) -> StoredMessage {
@@ -162,7 +168,7 @@ mod tests {
             name: "foo".to_owned(),
             ..ChannelReport::default()
         };
-        for stored in [
+        report.take(StoredRange::from(vec![
             message(3, |_| {}),
             message(6, |_| {}),
             message(7, |proto| proto.sequence = 8),
@@ -172,9 +178,7 @@ mod tests {
                 data: vec![0xff].into(),
                 ..message(10, |_| {})
             },
-        ] {
-            report.take(&stored);
-        }
+        ]));
         assert_eq!((report.missing, report.corrupt), (2, 4));
         assert_eq!((report.first, report.last), (Sequence(3), Sequence(10)));
         assert_eq!(report.faults.len(), 5);

@@ -327,6 +327,11 @@ impl Channel {
         }
     }
 
+    /// Whether there is something durable at or after `from` of which nothing is at hand.
+    pub(super) fn is_stored_only(&self, from: Sequence) -> bool {
+        from <= self.last && from < self.recent_first()
+    }
+
     /// Timestamp of the first message, if it is at hand.
     pub(super) fn first_timestamp(&self) -> Option<i64> {
         let at = self.first.0.checked_sub(self.recent_first().0)?;

@@ -41,12 +41,18 @@ impl Engine {
                 if let Some(sub) = self.subs.get_mut(key) {
                     sub.is_ready = false;
                     self.deliver_to_sub(key, now);
+                    if let Some(sub) = self.subs.get(key) {
+                        self.read_ahead(sub.channel, sub.last_sent.next());
+                    }
                 }
             }
             Reader::Group(key) => {
                 if let Some(group) = self.groups.get_mut(key) {
                     group.is_ready = false;
                     self.deliver_to_group(key, now);
+                    if let Some(group) = self.groups.get(key) {
+                        self.read_ahead(group.channel, group.last_sent.next());
+                    }
                 }
             }
             Reader::Redelivery(key) => self.continue_run(key, now),

@@ -1,7 +1,7 @@
 //! Reads from the store: one a channel at a time for its readers, in the order in which they came
 //! to need one; and searches by time.
 
-use std::time::Duration;
+use std::{fmt::Write as _, time::Duration};
 
 use super::{
     Engine,
@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     Now,
-    durable::{Sequence, StoredMessage, Trim},
+    durable::{CorruptRow, Sequence, StoredRange, Trim},
     effect::{Effect, LoadId},
 };
 
@@ -70,9 +70,23 @@ impl Engine {
         if channel.active_load.is_some() {
             return;
         }
-        let Some(Waiter { from, max_rows, .. }) = channel.waiters.front().copied() else {
-            return;
-        };
+        if let Some(Waiter { from, max_rows, .. }) = channel.waiters.front().copied() {
+            self.load(key, from, max_rows);
+        }
+    }
+
+    /// Asks for the page behind the one that a reader at `from` has come to, so that it need not wait for it.
+    pub(super) fn read_ahead(&mut self, key: ChannelKey, from: Sequence) {
+        let channel = &self.channels[key];
+        if channel.active_load.is_none()
+            && let Some(next) = self.pages.follow(key, from)
+            && channel.is_stored_only(next)
+        {
+            self.load(key, next, MAX_READ_ROWS);
+        }
+    }
+
+    fn load(&mut self, key: ChannelKey, from: Sequence, max_rows: usize) {
         let load = self.next_load(Purpose::Read(key));
         let channel = &mut self.channels[key];
         channel.active_load = Some(ActiveLoad {
@@ -92,29 +106,36 @@ impl Engine {
     pub(super) fn finish_load(
         &mut self,
         load: LoadId,
-        result: Result<Vec<StoredMessage>, String>,
+        result: Result<StoredRange, String>,
         now: Now,
     ) {
         match self.loads.remove(&load) {
             Some(Purpose::Read(key)) => match result {
-                Ok(messages) => self.read_done(key, load, messages),
+                Ok(range) => self.read_done(key, load, range),
                 Err(reason) => self.read_failed(key, &reason, now),
             },
             Some(Purpose::OldestTimestamp(key)) => {
-                let oldest = result.ok().and_then(|messages| messages.into_iter().next());
-                self.oldest_known(key, oldest.map(|message| message.timestamp));
+                let oldest = result.ok().and_then(|range| range.first_timestamp());
+                self.oldest_known(key, oldest);
             }
             Some(Purpose::ExpiryBoundary { .. } | Purpose::StartTime(_) | Purpose::Count(_))
             | None => {}
         }
     }
 
-    fn read_done(&mut self, key: ChannelKey, load: LoadId, messages: Vec<StoredMessage>) {
+    fn read_done(&mut self, key: ChannelKey, load: LoadId, mut range: StoredRange) {
         let channel = &mut self.channels[key];
         let Some(active) = channel.active_load.take_if(|active| active.load == load) else {
             return;
         };
-        let to = self.pages.insert(key, active.from, active.last, messages);
+        range.set_corrupt_apart(&channel.name);
+        if !range.corrupt.is_empty() {
+            let notice = corrupt_notice(&channel.name, &range.corrupt);
+            self.counters.corrupt_rows += range.corrupt.len() as u64;
+            self.note(notice);
+        }
+        let to = self.pages.insert(key, active.from, active.last, range);
+        let channel = &mut self.channels[key];
         let (served, waiting): (Vec<_>, Vec<_>) = channel
             .waiters
             .drain(..)
@@ -287,4 +308,23 @@ impl Engine {
             self.timers.arm(TimerKey::Expiry(key), at);
         }
     }
+}
+
+/// Names the first few of them.
+fn corrupt_notice(channel: &str, rows: &[CorruptRow]) -> String {
+    const NAMED: usize = 5;
+    let mut notice = format!(
+        "channel {channel}: {} stored messages are corrupt and not delivered:",
+        rows.len()
+    );
+    for CorruptRow {
+        sequence, reason, ..
+    } in rows.iter().take(NAMED)
+    {
+        let _ = write!(notice, " {sequence} ({reason})");
+    }
+    if rows.len() > NAMED {
+        notice.push_str(" ...");
+    }
+    notice
 }

@@ -74,7 +74,7 @@ use self::{
 };
 use crate::{
     Now,
-    durable::{ChannelId, FlushOutcome, Sequence, StoredMessage, Totals},
+    durable::{ChannelId, FlushOutcome, Sequence, StoredRange, Totals},
     effect::{Effect, HandlerId, LoadId, Payload, PubAcks, RequestId},
 };
 
@@ -203,7 +203,7 @@ impl Engine {
     }
 
     /// Answer to [`Effect::Load`].
-    pub fn loaded(&mut self, load: LoadId, result: Result<Vec<StoredMessage>, String>, now: Now) {
+    pub fn loaded(&mut self, load: LoadId, result: Result<StoredRange, String>, now: Now) {
         if self.phase == Phase::Running {
             self.now = now;
             self.finish_load(load, result, now);

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{channel::Message, keys::ChannelKey};
-use crate::durable::{Sequence, StoredMessage};
+use crate::durable::{Sequence, StoredMessage, StoredRange};
 
 /// A contiguous read: every message of `from..=to` that the store has.
 #[derive(Debug)]
@@ -12,6 +12,8 @@ struct Page {
     messages: Vec<StoredMessage>,
     bytes: usize,
     used: u64,
+    /// What comes behind it has been asked for.
+    is_followed: bool,
 }
 
 impl Page {
@@ -53,15 +55,16 @@ impl Pages {
     }
 
     /// Keeps the answer to a read from `from`. `last` is the channel's last durable sequence when the
-    /// read was asked for: with no message at all, nothing exists in `from..=last`.
+    /// read was asked for: with no row at all, nothing exists in `from..=last`.
     pub(super) fn insert(
         &mut self,
         channel: ChannelKey,
         from: Sequence,
         last: Sequence,
-        messages: Vec<StoredMessage>,
+        range: StoredRange,
     ) -> Sequence {
-        let to = messages.last().map_or(last, |message| message.sequence);
+        let to = range.last().unwrap_or(last);
+        let messages = range.messages;
         let bytes = messages
             .iter()
             .map(|message| message.data.len() + MESSAGE_OVERHEAD_BYTES)
@@ -72,6 +75,7 @@ impl Pages {
             messages,
             bytes,
             used: self.clock,
+            is_followed: false,
         };
         self.bytes += bytes;
         if let Some(before) = self.pages.insert((channel, from), page) {
@@ -116,6 +120,24 @@ impl Pages {
         }))
     }
 
+    /// Where a reader at `from` will need the next page, if it is worth reading now: told once a page, and while that
+    /// does not push out what others have yet to use.
+    pub(super) fn follow(&mut self, channel: ChannelKey, from: Sequence) -> Option<Sequence> {
+        if self.pages.is_empty() || self.bytes > self.max_bytes / 2 {
+            return None;
+        }
+        let (_, page) = self
+            .pages
+            .range_mut((channel, Sequence(0))..=(channel, from))
+            .next_back()?;
+        if page.is_followed || page.to < from {
+            return None;
+        }
+        page.is_followed = true;
+        let next = page.to.next();
+        (!self.pages.contains_key(&(channel, next))).then_some(next)
+    }
+
     /// Forgets all pages of a channel.
     pub(super) fn forget(&mut self, channel: ChannelKey) {
         self.pages.retain(|(owner, _), page| {
@@ -132,13 +154,13 @@ mod tests {
 
     use super::*;
 
-    fn stored(sequences: impl IntoIterator<Item = u64>) -> Vec<StoredMessage> {
+    fn stored(sequences: impl IntoIterator<Item = u64>) -> StoredRange {
         let message = |sequence| StoredMessage {
             sequence: Sequence(sequence),
             timestamp: 0,
             data: Bytes::from_static(&[0; 100]),
         };
-        sequences.into_iter().map(message).collect()
+        StoredRange::from(sequences.into_iter().map(message).collect::<Vec<_>>())
     }
 
     fn sequence_at(pages: &mut Pages, channel: u32, from: u64) -> Option<Result<u64, u64>> {
@@ -166,7 +188,7 @@ mod tests {
             .map(|from| sequence_at(&mut pages, 3, from))
             .collect();
         assert_eq!(found, [1, 2, 4, 4, 5].map(|sequence| Some(Ok(sequence))));
-        pages.insert(ChannelKey(1), Sequence(10), Sequence(20), Vec::new());
+        pages.insert(ChannelKey(1), Sequence(10), Sequence(20), stored([]));
         assert_eq!(sequence_at(&mut pages, 1, 15), Some(Err(20)));
     }
 

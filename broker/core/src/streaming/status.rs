@@ -19,6 +19,8 @@ pub struct Counters {
     /// First deliveries.
     pub messages_delivered: u64,
     pub messages_redelivered: u64,
+    /// Rows that were no messages, each time they were read.
+    pub corrupt_rows: u64,
     /// From consumers, whatever their effect.
     pub acks_received: u64,
 }

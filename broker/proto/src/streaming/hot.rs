@@ -81,6 +81,35 @@ impl<'a> AckView<'a> {
     }
 }
 
+/// What a stored message says of itself; the rest is left unread.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MsgView<'a> {
+    pub sequence: u64,
+    /// The channel.
+    pub subject: &'a [u8],
+    /// Nanoseconds since the Unix epoch.
+    pub timestamp: i64,
+}
+
+impl<'a> MsgView<'a> {
+    /// Reads an encoded [`MsgProto`](super::MsgProto) from end to end; `None` if it is none.
+    #[must_use]
+    pub fn decode(message: &'a [u8]) -> Option<Self> {
+        let mut view = Self::default();
+        let mut reader = Reader::new(message);
+        while let Some(tag) = reader.tag()? {
+            match tag.field {
+                1 => view.sequence = reader.integer(tag)?,
+                2 => view.subject = reader.bytes(tag)?,
+                3 | 4 => drop(reader.bytes(tag)?),
+                5 => view.timestamp = reader.integer(tag)?.cast_signed(),
+                _ => reader.skip(tag)?,
+            }
+        }
+        Some(view)
+    }
+}
+
 /// What a server adds to a published message to make it a [`MsgProto`](super::MsgProto).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stamp {

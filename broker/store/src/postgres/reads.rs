@@ -1,29 +1,32 @@
 //! Ranges of messages, on a connection of their own so that replays do not stand before flushes.
 
-use std::rc::Rc;
+use std::{cell::RefCell, collections::HashMap, pin::pin, rc::Rc};
 
-use broker_core::durable::{ChannelId, Sequence, StoredMessage};
-use bytes::Bytes;
+use broker_core::durable::{ChannelId, Sequence, StoredRange};
+use futures_util::TryStreamExt as _;
 use tokio::sync::Mutex;
-use tokio_postgres::types::ToSql;
+use tokio_postgres::Row;
 
 use super::{
     current::{Renewable, Sources},
     messages::channel_column,
-    session::{Session, Verdict},
+    session::{Failure, Session, Verdict},
 };
 use crate::{
     StoreError,
+    page::{MessageRow, Page},
     records::{from_column, to_column},
 };
 
-/// The byte limit is kept in the database: rows behind it are neither detoasted nor sent.
 const RANGE: &str = "
-    SELECT seq, timestamp, data
-    FROM (SELECT seq, timestamp, data, sum(size) OVER (ORDER BY seq ROWS UNBOUNDED PRECEDING) - size AS before
-          FROM (SELECT seq, timestamp, size, data FROM Messages WHERE id = $1 AND seq >= $2 ORDER BY seq LIMIT $3) page) sized
-    WHERE before = 0 OR before < $4
-    ORDER BY seq";
+    SELECT seq, timestamp, size::bigint, data FROM Messages WHERE id = $1 AND seq >= $2 ORDER BY seq LIMIT $3";
+
+/// Rows of the first read of a channel, of whose messages nothing is known yet.
+const FIRST_ROWS: usize = 64;
+
+/// Room that is made for an answer beforehand; it grows beyond.
+const RESERVED_ROWS: usize = 1_000;
+const RESERVED_BYTES: usize = 1 << 20;
 
 /// By bisection over sequences, in one round trip: timestamps of a channel never decrease, while the
 /// index on timestamps knows no channel and a filter would walk the whole channel. Messages below
@@ -46,6 +49,8 @@ pub(super) struct Reader {
     sources: Sources,
     owner: String,
     connection: Rc<Renewable>,
+    /// Bytes of a message of a channel, as the last read has found them.
+    sizes: RefCell<HashMap<ChannelId, usize>>,
     /// Held while a new connection is made, so that many reads make one.
     opening: Mutex<()>,
 }
@@ -56,34 +61,46 @@ impl Reader {
             sources,
             owner,
             connection,
+            sizes: RefCell::default(),
             opening: Mutex::new(()),
         }
     }
 
+    /// As [`crate::Store::read`]. How many rows make up `max_bytes` is guessed from the last read of the channel; what
+    /// goes beyond is not kept.
     pub(super) async fn range(
         &self,
         channel: ChannelId,
         from: Sequence,
         max_rows: usize,
         max_bytes: usize,
-    ) -> Result<Vec<StoredMessage>, StoreError> {
-        let max_rows = i64::try_from(max_rows).unwrap_or(i64::MAX);
-        let max_bytes = i64::try_from(max_bytes).unwrap_or(i64::MAX);
-        let from = to_column(from.0);
-        let rows = self
-            .query(
-                RANGE,
-                &[&channel_column(channel), &from, &max_rows, &max_bytes],
-            )
-            .await?;
-        Ok(rows
-            .iter()
-            .map(|row| StoredMessage {
-                sequence: Sequence(from_column(row.get(0))),
-                timestamp: row.get(1),
-                data: Bytes::copy_from_slice(row.get(2)),
+    ) -> Result<StoredRange, StoreError> {
+        let size = self.sizes.borrow().get(&channel).copied();
+        let rows = size
+            .map_or(FIRST_ROWS, |size| max_bytes / size + 1)
+            .min(max_rows);
+        let limit = i64::try_from(rows).unwrap_or(i64::MAX);
+        let (column, from) = (channel_column(channel), to_column(from.0));
+        let page = self
+            .on_session(async |session: &Session| {
+                let stream = session.stream(RANGE, &[&column, &from, &limit]).await?;
+                let mut stream = pin!(stream);
+                let bytes = size.unwrap_or(0).saturating_mul(rows);
+                let mut page =
+                    Page::with_capacity(rows.min(RESERVED_ROWS), bytes.min(RESERVED_BYTES));
+                while page.bytes() < max_bytes
+                    && let Some(row) = stream.try_next().await.map_err(Failure::Database)?
+                {
+                    page.push(message_row(&row)?);
+                }
+                Ok(page)
             })
-            .collect())
+            .await?;
+        if page.rows() > 0 {
+            let size = page.bytes() / page.rows();
+            self.sizes.borrow_mut().insert(channel, size.max(1));
+        }
+        Ok(page.finish())
     }
 
     pub(super) async fn sequence_at(
@@ -91,28 +108,30 @@ impl Reader {
         channel: ChannelId,
         timestamp: i64,
     ) -> Result<Option<Sequence>, StoreError> {
+        let column = channel_column(channel);
         let rows = self
-            .query(SEQUENCE_AT, &[&channel_column(channel), &timestamp])
+            .on_session(async |session: &Session| {
+                session.query(SEQUENCE_AT, &[&column, &timestamp]).await
+            })
             .await?;
         Ok(rows.first().map(|row| Sequence(from_column(row.get(0)))))
     }
 
     /// A read that breaks its connection is tried once more on a new one.
-    async fn query(
+    async fn on_session<T>(
         &self,
-        sql: &'static str,
-        parameters: &[&(dyn ToSql + Sync)],
-    ) -> Result<Vec<tokio_postgres::Row>, StoreError> {
+        read: impl AsyncFn(&Session) -> Result<T, Failure>,
+    ) -> Result<T, StoreError> {
         let session = self.session().await?;
-        let failure = match session.query(sql, parameters).await {
-            Ok(rows) => return Ok(rows),
+        let failure = match session.in_time(read(&session)).await.flatten() {
+            Ok(found) => return Ok(found),
             Err(failure) => failure,
         };
         if failure.verdict() == Verdict::Lost {
             self.connection.forget(&session);
             let session = self.session().await?;
-            if let Ok(rows) = session.query(sql, parameters).await {
-                return Ok(rows);
+            if let Ok(found) = session.in_time(read(&session)).await.flatten() {
+                return Ok(found);
             }
         }
         Err(failure.into_store_error("reading messages"))
@@ -127,4 +146,16 @@ impl Reader {
         self.connection.set(Rc::clone(&session));
         Ok(session)
     }
+}
+
+fn message_row(row: &Row) -> Result<MessageRow<'_>, Failure> {
+    let read = || {
+        Ok(MessageRow {
+            sequence: row.try_get(0)?,
+            timestamp: row.try_get(1)?,
+            size: row.try_get(2)?,
+            data: row.try_get(3)?,
+        })
+    };
+    read().map_err(Failure::Database)
 }

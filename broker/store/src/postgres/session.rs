@@ -4,7 +4,7 @@ use std::{cell::RefCell, collections::HashMap, fmt, rc::Rc, sync::Arc, time::Dur
 
 use tokio::{task::JoinHandle, time::timeout};
 use tokio_postgres::{
-    Client, NoTls, Row, Socket, Statement,
+    Client, NoTls, Row, RowStream, Socket, Statement,
     config::SslMode as Negotiation,
     error::SqlState,
     tls::{MakeTlsConnect, TlsConnect},
@@ -225,6 +225,20 @@ impl Session {
             .map_err(Failure::Database)
     }
 
+    /// Rows of a statement, handed over as they come. Of a stream that is dropped early the connection throws the rest
+    /// away. The caller keeps the time, with [`Self::in_time`].
+    pub(super) async fn stream(
+        &self,
+        sql: &'static str,
+        parameters: &[&(dyn ToSql + Sync)],
+    ) -> Result<RowStream, Failure> {
+        let statement = self.statement(sql).await?;
+        self.client
+            .query_raw(&statement, parameters.iter().copied())
+            .await
+            .map_err(Failure::Database)
+    }
+
     /// Number of rows that a statement changed.
     pub(super) async fn execute(
         &self,
@@ -257,7 +271,8 @@ impl Session {
         Ok(statement)
     }
 
-    async fn in_time<T>(&self, work: impl Future<Output = T>) -> Result<T, Failure> {
+    /// Bounds how long an answer may take.
+    pub(super) async fn in_time<T>(&self, work: impl Future<Output = T>) -> Result<T, Failure> {
         timeout(self.answer_timeout, work)
             .await
             .map_err(|_| Failure::TimedOut(self.answer_timeout))

@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use broker_core::durable::{ChannelId, Recovered, Sequence, StoredMessage};
+use broker_core::durable::{ChannelId, Recovered, Sequence, StoredRange};
 
 use super::{
     current::{Renewable, Sources},
@@ -53,7 +53,8 @@ impl Snapshot {
         channel: ChannelId,
         from: Sequence,
         max_rows: usize,
-    ) -> Result<Vec<StoredMessage>, StoreError> {
-        self.reader.range(channel, from, max_rows, usize::MAX).await
+        max_bytes: usize,
+    ) -> Result<StoredRange, StoreError> {
+        self.reader.range(channel, from, max_rows, max_bytes).await
     }
 }

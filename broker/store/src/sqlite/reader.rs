@@ -6,13 +6,14 @@ use std::{
     thread::{self, JoinHandle},
 };
 
-use broker_core::durable::{ChannelId, Sequence, StoredMessage, Totals};
+use broker_core::durable::{ChannelId, Sequence, StoredRange, Totals};
 use rusqlite::{Connection, OptionalExtension, params};
 use tokio::sync::oneshot;
 
 use super::{schema, thread_gone, unavailable};
 use crate::{
     StoreError,
+    page::{MessageRow, Page},
     records::{from_column, to_column},
 };
 
@@ -53,7 +54,7 @@ impl Reader {
         from: Sequence,
         max_rows: usize,
         max_bytes: usize,
-    ) -> impl Future<Output = Result<Vec<StoredMessage>, StoreError>> + use<> {
+    ) -> impl Future<Output = Result<StoredRange, StoreError>> + use<> {
         self.ask(move |connection| read(connection, channel, from, max_rows, max_bytes))
     }
 
@@ -118,27 +119,26 @@ fn read(
     from: Sequence,
     max_rows: usize,
     max_bytes: usize,
-) -> rusqlite::Result<Vec<StoredMessage>> {
+) -> rusqlite::Result<StoredRange> {
     let mut statement = connection.prepare_cached(
-        "SELECT seq, timestamp, data FROM Messages WHERE id = ?1 AND seq >= ?2 ORDER BY seq LIMIT ?3",
+        "SELECT seq, timestamp, size, data FROM Messages WHERE id = ?1 AND seq >= ?2 ORDER BY seq LIMIT ?3",
     )?;
     let limit = i64::try_from(max_rows).unwrap_or(i64::MAX);
     let mut rows = statement.query(params![channel.0, to_column(from.0), limit])?;
-    let mut messages = Vec::new();
-    let mut bytes = 0;
+    let mut page = Page::default();
     while let Some(row) = rows.next()? {
-        let data: Vec<u8> = row.get(2)?;
-        bytes += data.len();
-        messages.push(StoredMessage {
-            sequence: Sequence(from_column(row.get(0)?)),
-            timestamp: row.get(1)?,
-            data: data.into(),
+        // A column of SQLite holds whatever was written into it.
+        page.push(MessageRow {
+            sequence: row.get(0)?,
+            timestamp: row.get_ref(1)?.as_i64().ok(),
+            size: row.get_ref(2)?.as_i64().ok(),
+            data: row.get_ref(3)?.as_blob().ok(),
         });
-        if bytes >= max_bytes {
+        if page.bytes() >= max_bytes {
             break;
         }
     }
-    Ok(messages)
+    Ok(page.finish())
 }
 
 fn count(connection: &Connection, channel: ChannelId, up_to: Sequence) -> rusqlite::Result<Totals> {

@@ -92,6 +92,68 @@ fn a_missing_tail_does_not_block_what_comes_after_it() {
 }
 
 #[test]
+fn corrupt_rows_are_reported_and_delivered_to_nobody() {
+    let mut world = World::new();
+    world.connect("me");
+    world.publish_many("me", "foo", 10);
+    for sequence in [1, 4, 5, 10] {
+        world.store.corrupt_row("foo", sequence);
+    }
+    world.restart();
+    let sub = world.subscribe_with("me", "foo", |_| {});
+    world.publish_many("me", "foo", 1);
+    assert_eq!(world.sequences(&sub), [2, 3, 6, 7, 8, 9, 11]);
+    assert_eq!(world.engine.counters().corrupt_rows, 4);
+    let notices = world.engine.take_notices();
+    let told = notices.iter().find(|notice| notice.contains("corrupt"));
+    let told = told.expect("a notice");
+    assert!(
+        told.starts_with("channel foo: 4 stored messages are corrupt and not delivered: 1 (it"),
+        "{told}"
+    );
+}
+
+#[test]
+fn a_damaged_pending_message_is_not_sent_again() {
+    let mut world = World::new();
+    world.connect("me");
+    world.publish_many("me", "foo", 3);
+    let request = |request: &mut broker_proto::streaming::SubscriptionRequest| {
+        request.durable_name = "dur".into();
+        request.ack_wait_in_secs = 1;
+    };
+    let sub = world.subscribe_with("me", "foo", request);
+    assert_eq!(world.sequences(&sub), [1, 2, 3]);
+    world.store.corrupt_row("foo", 2);
+    world.restart();
+    world.advance_secs(1);
+    let mut again = world.sequences(&sub);
+    again.sort_unstable();
+    again.dedup();
+    assert_eq!(again, [-3, -1]);
+}
+
+#[test]
+fn the_next_page_is_read_while_the_last_one_is_delivered_and_no_other() {
+    let mut world = World::new();
+    world.connect("me");
+    world.publish_many("me", "foo", 5_000);
+    world.restart();
+    world.reads_at_once = false;
+    let sub = world.subscribe_with("me", "foo", |request| request.max_in_flight = 500);
+    world.finish_read();
+    world.run();
+    assert_eq!((world.sequences(&sub).len(), world.reads.len()), (500, 1));
+    world.finish_read();
+    world.run();
+    assert_eq!((world.sequences(&sub).len(), world.reads.len()), (0, 0));
+    for sequence in 1..=600 {
+        world.ack(&sub, sequence);
+    }
+    assert_eq!((world.sequences(&sub).len(), world.reads.len()), (600, 1));
+}
+
+#[test]
 fn a_failed_read_is_tried_again() {
     let mut world = World::new();
     world.connect("me");

@@ -1,7 +1,7 @@
 //! A store as a few maps. It checks what every store relies on: sequences without holes or
 //! repetition, changes for channels that exist, trims that touch no row of their own batch.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, ops::RangeBounds};
 
 use broker_proto::streaming::{ClientInfo, MsgProto, ServerInfo, SubState};
 use bytes::Bytes;
@@ -9,7 +9,7 @@ use prost::Message as _;
 
 use crate::durable::{
     Batch, Change, ChannelId, Recovered, RecoveredChannel, RecoveredSubscription, Sequence,
-    StoredMessage, Totals,
+    StoredMessage, StoredRange, Totals,
 };
 
 #[derive(Clone, Debug, Default)]
@@ -17,6 +17,8 @@ pub(super) struct ModelStore {
     server_info: Option<ServerInfo>,
     clients: BTreeMap<String, ClientInfo>,
     channels: BTreeMap<u32, ChannelRecord>,
+    /// How many channels of a name were deleted.
+    eras: BTreeMap<String, u64>,
     last_subscription_id: u64,
 }
 
@@ -84,6 +86,10 @@ impl ModelStore {
             Change::PutClient(info) => drop(self.clients.insert(info.id.clone(), info)),
             Change::DeleteClient { id } => drop(self.clients.remove(&id)),
             Change::CreateChannel { id, name, .. } => {
+                assert!(
+                    self.channel(&name).is_none(),
+                    "a name is one channel's at a time"
+                );
                 let record = ChannelRecord {
                     name,
                     ..ChannelRecord::default()
@@ -99,6 +105,7 @@ impl ModelStore {
                     gone.subs.is_empty(),
                     "records are deleted before their channel"
                 );
+                *self.eras.entry(gone.name).or_default() += 1;
             }
             Change::PutSubscription { channel, state } => {
                 self.last_subscription_id = self.last_subscription_id.max(state.id);
@@ -143,32 +150,46 @@ impl ModelStore {
         }
     }
 
-    pub(super) fn read(
-        &self,
-        channel: ChannelId,
-        from: Sequence,
-        max_rows: usize,
-    ) -> Vec<StoredMessage> {
-        let rows = self.channels[&channel.0].rows.range(from.0..);
-        rows.take(max_rows)
-            .map(|(_, message)| message.clone())
-            .collect()
+    pub(super) fn read(&self, channel: ChannelId, from: Sequence, max_rows: usize) -> StoredRange {
+        let rows = self.rows(channel, from.0..).take(max_rows);
+        let messages: Vec<_> = rows.cloned().collect();
+        messages.into()
+    }
+
+    /// A message turns into something else.
+    pub(super) fn corrupt_row(&mut self, channel: &str, sequence: u64) {
+        let mut channels = self.channels.values_mut();
+        let channel = channels.find(|record| record.name == channel).unwrap();
+        let row = channel.rows.get_mut(&sequence).unwrap();
+        let mut data = row.data.to_vec();
+        data[1] ^= 1;
+        row.data = data.into();
     }
 
     pub(super) fn find(&self, channel: ChannelId, timestamp: i64) -> Option<Sequence> {
-        let mut rows = self.channels[&channel.0].rows.values();
+        let mut rows = self.rows(channel, ..);
         rows.find(|message| message.timestamp >= timestamp)
             .map(|message| message.sequence)
     }
 
+    /// What there is of a channel: nothing if it is gone, or not there yet.
+    fn rows(
+        &self,
+        channel: ChannelId,
+        range: impl RangeBounds<u64>,
+    ) -> impl Iterator<Item = &StoredMessage> {
+        let record = self.channels.get(&channel.0);
+        let rows = record.map(|record| record.rows.range(range));
+        rows.into_iter().flatten().map(|(_, message)| message)
+    }
+
     pub(super) fn count(&self, channel: ChannelId, up_to: Sequence) -> Totals {
-        let rows = self.channels[&channel.0].rows.range(..=up_to.0);
-        let first = rows.clone().next().map_or(up_to.0 + 1, |(first, _)| *first);
+        let rows: Vec<_> = self.rows(channel, ..=up_to.0).collect();
         Totals {
-            first: Sequence(first),
+            first: rows.first().map_or(up_to.next(), |row| row.sequence),
             last: up_to,
-            messages: rows.clone().count() as u64,
-            bytes: rows.map(|(_, row)| row.data.len() as u64).sum(),
+            messages: rows.len() as u64,
+            bytes: rows.iter().map(|row| row.data.len() as u64).sum(),
         }
     }
 
@@ -228,6 +249,11 @@ impl ModelStore {
     pub(super) fn has_payload(&self, channel: &str, data: &str) -> bool {
         let record = self.channel(channel);
         record.is_some_and(|record| record.history.values().rev().any(|held| held == data))
+    }
+
+    /// How many channels of this name were deleted: another one's sequences begin anew.
+    pub(super) fn era(&self, channel: &str) -> u64 {
+        self.eras.get(channel).copied().unwrap_or_default()
     }
 
     pub(super) fn has_client(&self, id: &str) -> bool {
