@@ -7,7 +7,7 @@ use broker_proto::streaming::SubscriptionRequest;
 use bytes::Bytes;
 
 use super::{
-    keys::{ChannelKey, GroupKey, SubKey},
+    keys::{ChannelKey, ClientKey, GroupKey, SubKey},
     pages::Pages,
     pending::Ticks,
     sizes::Sizes,
@@ -71,6 +71,8 @@ pub(super) struct ActiveLoad {
 #[derive(Clone, Debug)]
 pub(super) struct SubscribeRequest {
     pub(super) request: SubscriptionRequest,
+    /// Who asks, and the serial of its registration: a later one of the same id has not asked.
+    pub(super) client: (ClientKey, u64),
     pub(super) reply: Bytes,
 }
 

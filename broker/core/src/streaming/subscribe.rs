@@ -45,7 +45,7 @@ impl Engine {
     pub(super) fn subscribe(&mut self, payload: &[u8], reply: &[u8], now: Now) {
         let reply = Bytes::copy_from_slice(reply);
         match self.admit(payload, &reply) {
-            Ok(Some((key, request))) => self.place(key, SubscribeRequest { request, reply }, now),
+            Ok(Some((key, request))) => self.place(key, request, now),
             Ok(None) => {}
             Err(refusal) => self.refuse_subscribe(&reply, &refusal),
         }
@@ -56,8 +56,8 @@ impl Engine {
     fn admit(
         &mut self,
         payload: &[u8],
-        reply: &[u8],
-    ) -> Result<Option<(ChannelKey, SubscriptionRequest)>, Refusal> {
+        reply: &Bytes,
+    ) -> Result<Option<(ChannelKey, SubscribeRequest)>, Refusal> {
         let request =
             SubscriptionRequest::decode(payload).map_err(|_| Refusal::InvalidSubscription)?;
         if request.client_id.is_empty() {
@@ -76,21 +76,26 @@ impl Engine {
         if !self.serves(name) {
             return Ok(None);
         }
-        if self.clients.by_id(&request.client_id).is_none() {
+        let Some(client) = self.clients.by_id(&request.client_id) else {
             let sender = (request.client_id.as_bytes(), &b""[..]);
             return match self.partition.is_some() {
                 true if self.awaits_registration(sender, false, payload, reply) => Ok(None),
                 true => Err(Refusal::InvalidSubscription),
                 false => Err(Refusal::UnknownClient),
             };
-        }
+        };
         let key = self.find_or_create_channel(name)?;
         self.comes_into_use(key);
         if !request.q_group.is_empty() && request.durable_name.contains(':') {
             self.may_rest(key);
             return Err(Refusal::InvalidDurableName);
         }
-        Ok(Some((key, request)))
+        let asked = SubscribeRequest {
+            request,
+            client: (client, self.clients.get(client).serial),
+            reply: reply.clone(),
+        };
+        Ok(Some((key, asked)))
     }
 
     /// Requests for a channel are handled one after the other, in order.
@@ -133,10 +138,10 @@ impl Engine {
         start: Option<Sequence>,
         now: Now,
     ) -> Result<Placed, Refusal> {
-        let client = self
-            .clients
-            .by_id(&request.request.client_id)
-            .ok_or(Refusal::UnknownClient)?;
+        let (client, serial) = request.client;
+        if !self.clients.is_current(client, serial) {
+            return Err(Refusal::UnknownClient);
+        }
         if let Some(placed) = self.place_existing(key, client, &request.request, now)? {
             return Ok(placed);
         }
@@ -483,11 +488,7 @@ impl Engine {
 
 /// Whether the group a request names is durable, and its full name; `None` if it names none.
 fn group_of(request: &SubscriptionRequest) -> Option<(bool, String)> {
-    let SubscriptionRequest {
-        q_group,
-        durable_name,
-        ..
-    } = request;
+    let (q_group, durable_name) = (&request.q_group, &request.durable_name);
     let is_durable = !durable_name.is_empty();
     let name = if is_durable {
         format!("{durable_name}:{q_group}")

@@ -141,6 +141,30 @@ fn start_times_begin_at_the_first_message_at_or_after_them() {
 }
 
 #[test]
+fn a_request_that_waits_for_its_start_ends_with_its_client_though_the_id_is_registered_again() {
+    let mut world = World::new();
+    world.connect("me");
+    world.publish_many("me", "foo", 3);
+    world.reads_at_once = false;
+    let mut request = World::sub_request("me", "foo");
+    (request.start_position, request.start_time_delta) = (2, 1_000_000_000);
+    // The first one waits for the store, the second one for the first.
+    for reply in ["first", "second"] {
+        world.send(SUBSCRIBE, reply, &request.encode_to_vec());
+    }
+    world.close("me");
+    world.connect("me");
+    world.finish_read();
+    world.run();
+    for reply in ["first", "second"] {
+        let answers: Vec<SubscriptionResponse> = world.take_as(reply);
+        assert_eq!(answers[0].error, "stan: unknown clientID", "{reply}");
+    }
+    assert_eq!(world.engine.subscription_count(), 0);
+    assert!(world.take(&request.inbox).is_empty());
+}
+
+#[test]
 fn on_an_empty_channel_every_position_gets_the_first_message() {
     for position in 0..=4 {
         let mut world = World::new();
