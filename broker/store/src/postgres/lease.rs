@@ -38,9 +38,10 @@ const DEAD_PATIENCE: Duration = Duration::from_millis(1500);
 /// Looks that a decision to steal rests on at least, however far apart they were.
 const LOOKS: u32 = 3;
 
-/// First and longest pause between two attempts to connect again.
+/// First and longest pause between two attempts to connect again. With what connecting takes, service is there within a
+/// second of the database's return.
 pub(super) const BACKOFF: (Duration, Duration) =
-    (Duration::from_millis(50), Duration::from_secs(1));
+    (Duration::from_millis(50), Duration::from_millis(400));
 
 /// The lock row, and what is known of the owner that it names. `1398030926` is "STAN" in ASCII; the
 /// second half of the advisory key is the table's, so two stores in one database do not meet.
@@ -368,7 +369,7 @@ async fn move_lock(former: Option<Rc<Session>>, newer: &Session) {
 /// database cannot be reached nobody else can take the store either, so there is no hurry.
 async fn regain(sources: &Sources, owner: &str) -> Option<Rc<Session>> {
     /// Looks at an advisory lock that somebody else holds, a backoff apart.
-    const PATIENCE: u32 = 10;
+    const PATIENCE: u32 = 20;
     let mut refusals = 0;
     let mut backoff = BACKOFF.0;
     loop {
