@@ -110,6 +110,13 @@ async fn store(page: &mut Exposition, monitor: &Monitor, lock: LockState) {
         &[],
         flushes.rows,
     );
+    page.add(
+        "counter",
+        "stanchion_store_corrupt_rows_total",
+        "",
+        &[],
+        monitor.source.streaming().await.corrupt_rows,
+    );
 }
 
 /// Text in the exposition format. Samples of one name must be added together.

@@ -1,7 +1,7 @@
 //! From rows of the seven tables to what an engine recovers, and the text forms inside the rows.
 //!
 //! Both stores with tables read the same rows in set-based queries and leave their meaning to this
-//! file. Rules: recovery of nats-streaming-server 0.25.6 (`stores/sqlstore.go`, `Recover`), with its
+//! file. A row that cannot be read is reported and left where it is; it stops nothing else. Rules: recovery of nats-streaming-server 0.25.6 (`stores/sqlstore.go`, `Recover`), with its
 //! unordered reading of pending rows put right.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -129,16 +129,19 @@ impl StoredRows {
             return Ok(Recovered::default());
         };
         let server_info = info.decode()?;
-        let clients = self
-            .clients
-            .into_iter()
-            .map(ClientRow::decode)
-            .collect::<Result<_, _>>()?;
+        let clients = self.clients.into_iter().map(ClientRow::decode).collect();
         let held = self.held.iter().map(|row| (row.channel, *row)).collect();
-        let mut subscriptions = decode_subscriptions(self.subscriptions, self.pending)?;
+        let mut sent: HashMap<ChannelId, u64> = HashMap::new();
+        for row in &self.subscriptions {
+            let highest = sent.entry(row.channel).or_default();
+            *highest = row.last_sent.max(*highest);
+        }
+        let mut subscriptions = decode_subscriptions(self.subscriptions, self.pending);
         let channels = without_duplicates(self.channels, &held)
             .into_iter()
-            .map(|channel| {
+            .map(|mut channel| {
+                let sent = sent.get(&channel.id).copied().unwrap_or(0);
+                channel.max_sequence = channel.max_sequence.max(sent);
                 let subscriptions = subscriptions.remove(&channel.id).unwrap_or_default();
                 channel.join(&held, subscriptions)
             })
@@ -174,15 +177,21 @@ impl ServerInfoRow {
 }
 
 impl ClientRow {
-    fn decode(self) -> Result<ClientInfo, StoreError> {
-        match self.proto {
-            Some(proto) if !proto.is_empty() => ClientInfo::decode(proto.as_slice())
-                .map_err(|error| corrupt(format!("undecodable client {:?}: {error}", self.id))),
-            _ => Ok(ClientInfo {
-                id: self.id,
-                hb_inbox: self.heartbeat_inbox,
-                ..ClientInfo::default()
-            }),
+    /// The columns say what is needed most; all that old databases have, and what is left of a damaged record.
+    fn decode(self) -> ClientInfo {
+        let proto = self.proto.filter(|proto| !proto.is_empty());
+        match proto.map(|proto| ClientInfo::decode(proto.as_slice())) {
+            Some(Ok(info)) if info.id == self.id => return info,
+            Some(_) => warn!(
+                client = self.id,
+                "the stored record of a client is corrupt: only its heartbeat inbox is known"
+            ),
+            None => {}
+        }
+        ClientInfo {
+            id: self.id,
+            hb_inbox: self.heartbeat_inbox,
+            ..ClientInfo::default()
         }
     }
 }
@@ -252,30 +261,37 @@ fn without_duplicates(
 fn decode_subscriptions(
     rows: Vec<SubscriptionRow>,
     pending: Vec<PendingRow>,
-) -> Result<HashMap<ChannelId, Vec<RecoveredSubscription>>, StoreError> {
+) -> HashMap<ChannelId, Vec<RecoveredSubscription>> {
     let mut pending_of: HashMap<u64, Vec<PendingRow>> = HashMap::new();
     for row in pending {
         pending_of.entry(row.subscription).or_default().push(row);
     }
     let mut recovered: HashMap<ChannelId, Vec<RecoveredSubscription>> = HashMap::new();
     for row in rows {
-        let mut state = SubState::decode(row.proto.as_slice())
-            .map_err(|error| corrupt(format!("undecodable subscription {}: {error}", row.id)))?;
+        let state = SubState::decode(row.proto.as_slice());
+        let Ok(mut state) = state else {
+            warn!(
+                subscription = row.id,
+                channel = row.channel.0,
+                "the stored record of a subscription is corrupt and not used"
+            );
+            continue;
+        };
         state.id = row.id;
         state.last_sent = state.last_sent.max(row.last_sent);
         let rows = pending_of.remove(&row.id).unwrap_or_default();
-        let pending = replay(&mut state, &rows)?;
+        let pending = replay(&mut state, &rows);
         recovered
             .entry(row.channel)
             .or_default()
             .push(RecoveredSubscription { state, pending });
     }
-    Ok(recovered)
+    recovered
 }
 
 /// Applies pending rows in their order; within a row acknowledgements come first, because a queue
 /// message that was acknowledged by one member can come back to it later.
-fn replay(state: &mut SubState, rows: &[PendingRow]) -> Result<Vec<Sequence>, StoreError> {
+fn replay(state: &mut SubState, rows: &[PendingRow]) -> Vec<Sequence> {
     let mut pending = BTreeSet::new();
     for row in rows {
         state.last_sent = state.last_sent.max(row.last_sent).max(row.sequence);
@@ -283,24 +299,27 @@ fn replay(state: &mut SubState, rows: &[PendingRow]) -> Result<Vec<Sequence>, St
             pending.insert(row.sequence);
             continue;
         }
-        for acked in decode_sequences(row.acks.as_deref(), state.id)? {
+        for acked in decode_sequences(row.acks.as_deref(), state.id) {
             pending.remove(&acked);
         }
-        pending.extend(decode_sequences(row.pending.as_deref(), state.id)?);
+        pending.extend(decode_sequences(row.pending.as_deref(), state.id));
     }
-    Ok(pending.into_iter().map(Sequence).collect())
+    pending.into_iter().map(Sequence).collect()
 }
 
-fn decode_sequences(text: Option<&[u8]>, subscription: u64) -> Result<Vec<u64>, StoreError> {
-    match text {
-        None | Some([]) => Ok(Vec::new()),
-        Some(text) => serde_json::from_slice::<Option<Vec<u64>>>(text)
-            .map(Option::unwrap_or_default)
-            .map_err(|error| {
-                corrupt(format!(
-                    "undecodable pending row of subscription {subscription}: {error}"
-                ))
-            }),
+fn decode_sequences(text: Option<&[u8]>, subscription: u64) -> Vec<u64> {
+    let Some(text) = text.filter(|text| !text.is_empty()) else {
+        return Vec::new();
+    };
+    match serde_json::from_slice::<Option<Vec<u64>>>(text) {
+        Ok(sequences) => sequences.unwrap_or_default(),
+        Err(error) => {
+            warn!(
+                subscription,
+                "a stored row of pending messages is corrupt and not used: {error}"
+            );
+            Vec::new()
+        }
     }
 }
 

@@ -63,6 +63,7 @@ async fn values_are_under_the_names_that_dashboards_know() {
         "stanchion_store_flush_seconds_sum 0.5\n",
         "stanchion_store_flush_seconds_count 4\n",
         "stanchion_store_rows_flushed_total 7\n",
+        "stanchion_store_corrupt_rows_total 2\n",
         "gnatsd_varz_start{server_id=\"n1\"} 1",
         "gnatsd_varz_slow_consumer_stats_clients{server_id=\"n1\"} 0\n",
         "gnatsd_connz_num_connections{server_id=\"n1\"} 3\n",

@@ -116,6 +116,8 @@ pub(crate) struct StreamingFigures {
     /// Deliveries, redeliveries included, and their encoded length.
     pub(crate) out_msgs: u64,
     pub(crate) out_bytes: u64,
+    /// Rows that were no messages, each time they were read.
+    pub(crate) corrupt_rows: u64,
 }
 
 /// What this process is to the store.

@@ -124,6 +124,7 @@ impl MonitorSource for Values {
             clients: 2,
             channels: 3,
             total_msgs: 30,
+            corrupt_rows: 2,
             ..StreamingFigures::default()
         })
     }

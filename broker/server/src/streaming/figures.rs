@@ -124,6 +124,7 @@ impl MonitorSource for BrokerFigures {
                 in_bytes: counters.publish_bytes_received,
                 out_msgs: counters.messages_delivered + counters.messages_redelivered,
                 out_bytes: counters.bytes_delivered,
+                corrupt_rows: counters.corrupt_rows,
                 ..StreamingFigures::default()
             };
             for channel in engine.channels() {

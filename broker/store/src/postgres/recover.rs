@@ -40,7 +40,7 @@ macro_rules! held {
             $totals,
             " t ON t.id = c.id AND t.last <= high.seq
              CROSS JOIN LATERAL (
-                 SELECT seq FROM Messages m WHERE m.id = c.id AND m.seq >= coalesce(t.first, 0)
+                 SELECT seq FROM Messages m WHERE m.id = c.id AND m.seq >= coalesce(t.first, 1)
                  ORDER BY seq LIMIT 1) low
              CROSS JOIN LATERAL (
                  SELECT greatest(t.last, low.seq - 1) AS seq,

@@ -116,6 +116,41 @@ fn client_without_record_is_made_from_its_columns() {
 }
 
 #[test]
+fn a_damaged_client_is_made_from_its_columns() {
+    let other = ClientInfo {
+        id: "other".to_owned(),
+        ..ClientInfo::default()
+    };
+    let row = |proto| ClientRow {
+        id: "me".to_owned(),
+        heartbeat_inbox: "hb".to_owned(),
+        proto: Some(proto),
+    };
+    for proto in [vec![0xff], other.encode_to_vec()] {
+        let client = row(proto).decode();
+        assert_eq!((&*client.id, &*client.hb_inbox), ("me", "hb"));
+    }
+}
+
+#[test]
+fn damaged_records_stop_no_others_and_no_sequence_is_given_again() {
+    let damaged = SubscriptionRow {
+        proto: vec![0xff],
+        ..subscription(1, 1, 50)
+    };
+    let pending = vec![
+        arrays(1, "[7]", ""),
+        arrays(2, "[3", ""),
+        arrays(2, "[4]", "nonsense"),
+    ];
+    let channel = one_channel(vec![damaged, subscription(1, 2, 9)], pending);
+    assert_eq!(channel.last, Sequence(50));
+    assert_eq!(channel.subscriptions.len(), 1);
+    assert_eq!(channel.subscriptions[0].state.id, 2);
+    assert_eq!(channel.subscriptions[0].pending, [Sequence(4)]);
+}
+
+#[test]
 fn pending_acked_and_pending_again_stays_pending() {
     let rows = vec![
         arrays(1, "[5,3,4]", ""),

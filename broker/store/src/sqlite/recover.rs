@@ -104,9 +104,9 @@ fn read_channels(connection: &Connection) -> rusqlite::Result<Vec<ChannelRow>> {
 /// By probes of the primary key.
 fn read_held(connection: &Connection, channels: &[ChannelRow]) -> rusqlite::Result<Vec<HeldRow>> {
     let mut newest = connection
-        .prepare("SELECT seq, timestamp FROM Messages WHERE id = ?1 ORDER BY seq DESC LIMIT 1")?;
-    let mut oldest =
-        connection.prepare("SELECT seq FROM Messages WHERE id = ?1 ORDER BY seq LIMIT 1")?;
+        .prepare("SELECT seq, coalesce(timestamp, 0) FROM Messages WHERE id = ?1 AND seq > 0 ORDER BY seq DESC LIMIT 1")?;
+    let mut oldest = connection
+        .prepare("SELECT seq FROM Messages WHERE id = ?1 AND seq > 0 ORDER BY seq LIMIT 1")?;
     let mut record = connection.prepare(
         "SELECT first, last, messages, bytes FROM stanchion_totals WHERE id = ?1 AND last <= ?2",
     )?;
