@@ -47,6 +47,9 @@ impl Engine {
             let Some(channel) = self.channels.get_mut(share.channel) else {
                 continue;
             };
+            if channel.is_being_deleted {
+                continue;
+            }
             if let Some((from, to)) = channel.excess(share.msgs, share.bytes) {
                 draft.trims.push(Trim {
                     channel: channel.id,

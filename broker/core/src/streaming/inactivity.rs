@@ -118,6 +118,8 @@ impl Engine {
                 let name = &channel.name;
                 let notice = format!("channel {name} is inactive but cannot be deleted: {reason}");
                 self.note(notice);
+                // Nothing was removed from it meanwhile.
+                self.watch_limits(self.lane_of(key), key);
                 self.may_rest(key);
             }
         }

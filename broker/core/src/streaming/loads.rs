@@ -285,6 +285,10 @@ impl Engine {
         let channel = &mut self.channels[key];
         channel.age_search = None;
         let keep = result.map_or(channel.first, |found| found.unwrap_or(last.next()));
+        if channel.is_being_deleted {
+            // Everything in it goes, or the limits are looked at again.
+            return;
+        }
         if keep > channel.first {
             // The timer is set again when they are gone, for the next piece too.
             let (from, keep) = (channel.first, keep.0.min(channel.first.0 + MAX_TRIM));

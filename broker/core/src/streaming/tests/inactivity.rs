@@ -257,6 +257,65 @@ fn a_refused_deletion_leaves_the_channel_usable_and_is_tried_again_later() {
     is_deleted_after(&mut world, "foo", MAX);
 }
 
+#[test]
+fn no_limit_removes_messages_of_a_channel_that_is_deleted_with_the_same_flush() {
+    let mut world = World::limited(|limits| limits.max_inactivity_nanos = MAX * SECOND);
+    world.connect("me");
+    world.publish_many("me", "foo", 3);
+    world.flushes_at_once = false;
+    // Behind a flush, what a lower limit removes waits together with the deletion.
+    world.send("_STAN.discover.test-cluster", "", &connect_request());
+    let mut config = world.config.clone();
+    config.limits.max_msgs = 1;
+    world.engine.reconfigure(config, world.clock.now());
+    world.end_pass();
+    world.advance_secs(MAX);
+    world.flushes_at_once = true;
+    world.flush_all();
+    assert!(!exists(&world, "foo"));
+}
+
+fn connect_request() -> Vec<u8> {
+    World::connect_request("other").encode_to_vec()
+}
+
+/// The flush of a deletion is under way, and messages of that channel turn out to be too old.
+fn expires_while_it_is_deleted() -> World {
+    let mut world = World::limited(|limits| {
+        limits.max_inactivity_nanos = 2 * MAX * SECOND;
+        limits.max_age_nanos = MAX * SECOND;
+    });
+    world.connect("me");
+    world.publish_many("me", "foo", 2);
+    world.reads_at_once = false;
+    world.advance_secs(2 * MAX - 1);
+    world.flushes_at_once = false;
+    world.advance_secs(1);
+    assert!(world.flights[0].is_some() && !world.reads.is_empty());
+    world.finish_read();
+    world.end_pass();
+    (world.reads_at_once, world.flushes_at_once) = (true, true);
+    world
+}
+
+#[test]
+fn no_age_removes_messages_of_a_channel_that_is_being_deleted() {
+    let mut world = expires_while_it_is_deleted();
+    world.flush_all();
+    assert!(!exists(&world, "foo"));
+}
+
+#[test]
+fn what_is_too_old_goes_all_the_same_when_the_deletion_is_refused() {
+    let mut world = expires_while_it_is_deleted();
+    let reason = "no".to_owned();
+    world.finish_flush(0, FlushOutcome::Refused { reason });
+    world.run();
+    world.advance_secs(1);
+    assert!(exists(&world, "foo"));
+    assert!(world.store.messages("foo").is_empty());
+}
+
 /// The place of a deleted channel in memory is given again.
 #[test]
 fn what_the_store_says_late_of_a_deleted_channel_is_not_taken_for_another_one_s() {
