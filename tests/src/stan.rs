@@ -164,6 +164,8 @@ struct Shared {
     subjects: ConnectResponse,
     window: publish::Window,
     connections: Arc<AtomicU64>,
+    /// That came from the server.
+    heartbeats: Arc<AtomicU64>,
     /// What the server answered to a ping, when it no longer knows this client.
     lost: Mutex<Option<String>>,
 }
@@ -191,7 +193,9 @@ impl Client {
         };
         // Heartbeats are answered from the start: the server asks an older holder of the id with them.
         let mut tasks = JoinSet::new();
-        tasks.spawn(answer_heartbeats(nats.clone(), heartbeats));
+        let counted = Arc::new(AtomicU64::new(0));
+        let counting = Arc::clone(&counted);
+        tasks.spawn(answer_heartbeats(nats.clone(), heartbeats, counting));
         let subject = format!("{DISCOVER}.{}", options.cluster_id);
         let wait = options.request_wait;
         let subjects: ConnectResponse =
@@ -206,6 +210,7 @@ impl Client {
             subjects,
             window,
             connections,
+            heartbeats: counted,
             lost: Mutex::default(),
         });
         tasks.spawn(publish::take_acks(Arc::clone(&shared), acks));
@@ -224,6 +229,11 @@ impl Client {
             .connections
             .load(Ordering::Relaxed)
             .saturating_sub(1)
+    }
+
+    /// How many heartbeats came from the server.
+    pub fn heartbeats(&self) -> u64 {
+        self.shared.heartbeats.load(Ordering::Relaxed)
     }
 
     /// Why the server no longer knows this client, if so: it has to connect anew.
@@ -377,8 +387,13 @@ fn refused_if(request: &'static str, error: &str) -> Result<(), StanError> {
     })
 }
 
-async fn answer_heartbeats(nats: async_nats::Client, mut heartbeats: async_nats::Subscriber) {
+async fn answer_heartbeats(
+    nats: async_nats::Client,
+    mut heartbeats: async_nats::Subscriber,
+    counted: Arc<AtomicU64>,
+) {
     while let Some(heartbeat) = heartbeats.next().await {
+        counted.fetch_add(1, Ordering::Relaxed);
         if let Some(reply) = heartbeat.reply
             && nats.publish(reply, Bytes::new()).await.is_err()
         {

@@ -31,6 +31,12 @@ const ACK_WAIT: Duration = Duration::from_secs(2);
 /// wait, and rounds are to come to an end.
 const RELUCTANT_UP_TO: u64 = 1000;
 
+/// The same for a prober, which is to find the moment when it is served again.
+const PROBE_WAIT: Duration = Duration::from_millis(500);
+
+/// Between two messages of a prober.
+const PROBE_EVERY: Duration = Duration::from_millis(25);
+
 /// How long one request may take before the client gives up and comes anew.
 const REQUEST_WAIT: Duration = Duration::from_secs(5);
 
@@ -50,9 +56,13 @@ impl Ground {
 
     /// Connects, again and again if need be.
     async fn client(&self, id: &str, window: usize) -> anyhow::Result<Client> {
-        patience::until(&format!("{id} connects"), PATIENCE, async || {
-            let options = self.options(id).window(window);
-            Ok(Client::connect(options).await?)
+        self.connect(self.options(id).window(window)).await
+    }
+
+    async fn connect(&self, options: Options) -> anyhow::Result<Client> {
+        let what = format!("{} connects", options.client_id);
+        patience::until(&what, PATIENCE, async || {
+            Ok(Client::connect(options.clone()).await?)
         })
         .await
     }
@@ -87,6 +97,40 @@ impl Publisher {
         })
     }
 
+    /// One that gives up soon.
+    pub(crate) async fn prober(ground: &Ground, number: usize) -> anyhow::Result<Self> {
+        let options = ground.options(&format!("publisher-{number}"));
+        Ok(Self {
+            client: ground.connect(options.ack_wait(PROBE_WAIT)).await?,
+            recorder: ground.recorder.clone(),
+            number,
+            sent: Cell::new(0),
+            payload_bytes: 0,
+        })
+    }
+
+    /// Publishes at an even pace, whatever becomes of it, until it is told to stop.
+    pub(crate) async fn probe(&self, stop: &Cell<bool>) -> anyhow::Result<()> {
+        let mut under_way = FuturesUnordered::new();
+        let mut next = tokio::time::interval(PROBE_EVERY);
+        next.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        while !stop.get() {
+            tokio::select! {
+                _ = next.tick() => {
+                    let (place, pending) = self.send().await?;
+                    under_way.push(async move { (place, pending.await) });
+                }
+                Some((place, outcome)) = under_way.next() => {
+                    self.note(place, outcome)?;
+                }
+            }
+        }
+        while let Some((place, outcome)) = under_way.next().await {
+            self.note(place, outcome)?;
+        }
+        Ok(())
+    }
+
     /// Sends the next message; its place in the history comes back with what will be known.
     async fn send(&self) -> anyhow::Result<(usize, Pending)> {
         self.sent.set(self.sent.get() + 1);
@@ -115,7 +159,11 @@ impl Publisher {
         };
         let is_acked = outcome == Outcome::Acked;
         self.recorder.write(|history, now| {
-            history.publishes[place].outcome = Some((now, outcome));
+            let publish = &mut history.publishes[place];
+            publish.outcome = Some((now, outcome));
+            if is_acked {
+                history.heard_since = history.heard_since.max(publish.sent);
+            }
         });
         Ok(is_acked)
     }

@@ -15,16 +15,25 @@
 //!
 //! That the harness can find anything is shown on nats-streaming-server, whose faults it must find.
 //!
-//! In the environment `ROUNDS` says how many rounds, `SEED` which is the first, `RIGS` how many are played side by side.
+//! * [`served`] looks at what single clients get while a database refuses, and at how soon they are served again.
+//!
+//! In the environment `BROKER` names another broker to play with, `ENOUGH` after how many broken rounds a run ends, `HOST_ROUNDS`
+//! how often the machine is lost, `ROUNDS` says how many rounds, `SEED` which is the first, `RIGS` how many are played side by side.
 
+mod access;
 mod checker;
+mod crowd;
+mod disk;
+mod host;
 mod load;
+mod outage;
 mod plan;
 mod proxy;
 mod record;
 mod report;
 mod rig;
 mod round;
+mod served;
 mod stage;
 mod storm;
 mod tables;
@@ -51,7 +60,7 @@ use crate::{
 };
 
 /// Broken rounds after which a run ends.
-const ENOUGH: usize = 3;
+const ENOUGH: u64 = 3;
 
 /// Rounds between two looks at how far a run is.
 const PROGRESS: usize = 1000;
@@ -64,23 +73,25 @@ fn block_on<T>(work: impl Future<Output = T>) -> T {
     runtime.expect("a runtime").block_on(work)
 }
 
-#[test]
-fn broker_keeps_its_promises_through_every_fault() {
-    let (first, rounds) = (
-        environment::number("SEED", 0),
-        environment::number("ROUNDS", 200),
-    );
-    let rigs = environment::number("RIGS", 4).min(rounds);
+/// Plays rounds one after the other, on several rigs at once if so wished, until enough are broken.
+fn play_all(
+    rigs: u64,
+    rounds: u64,
+    start: fn() -> anyhow::Result<Rig>,
+    plan_of: impl Fn(u64) -> Plan + Sync,
+) -> Report {
+    let first = environment::number("SEED", 0);
+    let enough = environment::number("ENOUGH", ENOUGH);
     let next = AtomicU64::new(first);
     let report = Mutex::new(Report::start());
     let work = || {
-        let rig = Rig::start().unwrap();
+        let rig = start().unwrap();
         loop {
             let seed = next.fetch_add(1, Relaxed);
-            if seed >= first + rounds || report.lock().unwrap().broken.len() >= ENOUGH {
+            if seed >= first + rounds || report.lock().unwrap().broken.len() as u64 >= enough {
                 return;
             }
-            let plan = Plan::of(seed);
+            let plan = plan_of(seed).refusing(|how| rig.playable(how));
             let programs = vec![Program::Broker; plan.brokers];
             let played = block_on(round::play(&rig, &programs, &plan));
             let mut report = report.lock().unwrap();
@@ -91,11 +102,18 @@ fn broker_keeps_its_promises_through_every_fault() {
         }
     };
     thread::scope(|scope| {
-        for _ in 0..rigs {
+        for _ in 0..rigs.min(rounds) {
             scope.spawn(work);
         }
     });
-    let report = report.into_inner().unwrap();
+    report.into_inner().unwrap()
+}
+
+#[test]
+fn broker_keeps_its_promises_through_every_fault() {
+    let rounds = environment::number("ROUNDS", 200);
+    let rigs = environment::number("RIGS", 4);
+    let report = play_all(rigs, rounds, Rig::start, Plan::of);
     println!("{report}");
     assert!(
         report.broken.is_empty(),
@@ -106,6 +124,20 @@ fn broker_keeps_its_promises_through_every_fault() {
         !report.deposed_are_talkative(),
         "brokers acknowledge after they have lost the store"
     );
+}
+
+#[test]
+fn what_is_acknowledged_outlives_the_machine() {
+    if !disk::may_mount() {
+        println!("not shown: a disk that can be taken away takes the right to mount");
+        return;
+    }
+    let rounds = environment::number("HOST_ROUNDS", 3);
+    let report = play_all(1, rounds, Rig::start_on_disk, |seed| {
+        Plan::with_kind(Kind::LoseHost, seed)
+    });
+    println!("{report}");
+    assert!(report.broken.is_empty(), "{:?}", report.broken);
 }
 
 /// Plays rounds with these faults alone until the rules that are broken in one are as they should be.

@@ -56,6 +56,25 @@ pub(crate) enum Fault {
     StopActive,
     /// The broker that serves does not reach the database.
     IsolateActive { for_: Duration },
+    /// The database is there and refuses.
+    Refuse { how: Refusal, for_: Duration },
+    /// The machine ends with broker and database on it, and forgets what was not synchronised with the disk.
+    LoseHost { away: Duration },
+}
+
+/// Why a database that runs does not do what it is asked to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    /// No table can grow.
+    DiskFull,
+    /// Others have all its connections.
+    TooManyClients,
+    /// Sessions that are there are ended, or notice it themselves.
+    ReadOnly { ends_sessions: bool },
+    /// The role's password is another one; the broker is told later, in its password file or in its configuration.
+    Password { in_file: bool },
+    /// It has gone to another address; the name leads nowhere before it leads there, or the broker is told later.
+    Address { by_name: bool },
 }
 
 impl Fault {
@@ -63,7 +82,11 @@ impl Fault {
     pub(crate) fn is_turmoil(&self) -> bool {
         matches!(
             self,
-            Self::KillBroker { .. } | Self::KillBoth { .. } | Self::KillActive | Self::StopActive
+            Self::KillBroker { .. }
+                | Self::KillBoth { .. }
+                | Self::LoseHost { .. }
+                | Self::KillActive
+                | Self::StopActive
         ) || self.is_contested()
     }
 
@@ -96,14 +119,21 @@ pub(crate) enum Kind {
     KillPostmaster,
     Delay,
     KillBoth,
+    DiskFull,
+    TooManyClients,
+    ReadOnly,
+    Password,
+    Address,
     /// Has no turn: once is enough.
     CutEveryByte,
     /// Has no turn: shows that the checker finds it.
     Lie,
+    /// Has no turn: takes a disk of its own.
+    LoseHost,
 }
 
 /// Those that take turns.
-pub(crate) const KINDS: [Kind; 20] = [
+pub(crate) const KINDS: [Kind; 25] = [
     Kind::KillBroker,
     Kind::CutAnswer,
     Kind::FreezeActive,
@@ -124,6 +154,11 @@ pub(crate) const KINDS: [Kind; 20] = [
     Kind::KillPostmaster,
     Kind::Delay,
     Kind::KillBoth,
+    Kind::DiskFull,
+    Kind::TooManyClients,
+    Kind::ReadOnly,
+    Kind::Password,
+    Kind::Address,
 ];
 
 impl Kind {
@@ -147,8 +182,14 @@ impl Kind {
             | Self::KillPostmaster
             | Self::Delay
             | Self::KillBoth
+            | Self::DiskFull
+            | Self::TooManyClients
+            | Self::ReadOnly
+            | Self::Password
+            | Self::Address
             | Self::CutEveryByte
-            | Self::Lie => 1,
+            | Self::Lie
+            | Self::LoseHost => 1,
         }
     }
 
@@ -169,8 +210,14 @@ impl Kind {
             | Self::KillPostmaster
             | Self::Delay
             | Self::KillBoth
+            | Self::DiskFull
+            | Self::TooManyClients
+            | Self::ReadOnly
+            | Self::Password
+            | Self::Address
             | Self::CutEveryByte
-            | Self::Lie => 1,
+            | Self::Lie
+            | Self::LoseHost => 1,
         }
     }
 
@@ -222,11 +269,30 @@ impl Kind {
             Self::IsolateActive => Fault::IsolateActive {
                 for_: contested(rng),
             },
+            Self::DiskFull => refuse(rng, |_| Refusal::DiskFull),
+            Self::TooManyClients => refuse(rng, |_| Refusal::TooManyClients),
+            Self::ReadOnly => refuse(rng, |rng| Refusal::ReadOnly {
+                ends_sessions: rng.bool(),
+            }),
+            Self::Password => refuse(rng, |rng| Refusal::Password {
+                in_file: rng.bool(),
+            }),
+            Self::Address => refuse(rng, |rng| Refusal::Address {
+                by_name: rng.bool(),
+            }),
             Self::CutEveryByte => Fault::CutEveryByte,
             Self::Lie => Fault::Lie,
+            Self::LoseHost => Fault::LoseHost { away },
             Self::KillActive => Fault::KillActive,
             Self::StopActive => Fault::StopActive,
         }
+    }
+}
+
+fn refuse(rng: &mut Rng, how: impl FnOnce(&mut Rng) -> Refusal) -> Fault {
+    Fault::Refuse {
+        how: how(rng),
+        for_: millis(rng, 200..3_000),
     }
 }
 
@@ -337,6 +403,27 @@ impl Plan {
                 consume("crew", Some(2), 95),
             ],
         }
+    }
+}
+
+impl Plan {
+    /// Why the database refuses, if it does.
+    pub(crate) fn refusals(&self) -> Vec<Refusal> {
+        let how = self.strikes.iter().filter_map(|strike| match strike.fault {
+            Fault::Refuse { how, .. } => Some(how),
+            _ => None,
+        });
+        how.collect()
+    }
+
+    /// The same with other reasons to refuse.
+    pub(crate) fn refusing(mut self, other: impl Fn(Refusal) -> Refusal) -> Self {
+        for strike in &mut self.strikes {
+            if let Fault::Refuse { how, .. } = &mut strike.fault {
+                *how = other(*how);
+            }
+        }
+        self
     }
 }
 

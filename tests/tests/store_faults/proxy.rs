@@ -1,6 +1,7 @@
 //! A proxy between a broker and what it is connected to, which delays, freezes and cuts.
 
 use std::{
+    net::Ipv4Addr,
     sync::{
         Arc, Mutex, MutexGuard,
         atomic::{AtomicUsize, Ordering::Relaxed},
@@ -93,7 +94,19 @@ impl Proxy {
     /// # Errors
     /// No port is free.
     pub(crate) async fn start(target: u16) -> anyhow::Result<Self> {
-        let listener = TcpListener::bind(("127.0.0.1", 0)).await;
+        Self::start_at(Ipv4Addr::LOCALHOST, 0, target).await
+    }
+
+    /// At this address and port; 0 is any port.
+    ///
+    /// # Errors
+    /// It is taken.
+    pub(crate) async fn start_at(
+        address: Ipv4Addr,
+        port: u16,
+        target: u16,
+    ) -> anyhow::Result<Self> {
+        let listener = TcpListener::bind((address, port)).await;
         let listener = listener.context("listening for a proxy")?;
         let port = listener.local_addr()?.port();
         let line = Arc::new(Line {

@@ -144,6 +144,8 @@ pub(crate) struct Turmoil {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct History {
     pub(crate) publishes: Vec<Publish>,
+    /// When the newest of those was sent that are acknowledged.
+    pub(crate) heard_since: Micros,
     /// Names of durables, or of durable groups.
     pub(crate) durables: Vec<String>,
     pub(crate) openings: Vec<Opening>,
@@ -168,6 +170,16 @@ impl History {
     pub(crate) fn acked(&self) -> usize {
         let acked = self.publishes.iter().filter(|one| one.acked_at().is_some());
         acked.count()
+    }
+
+    /// The longest time in this one in which nobody got an acknowledgement.
+    pub(crate) fn longest_silence(&self, from: Micros, to: Micros) -> Micros {
+        let acked = self.publishes.iter().filter_map(Publish::acked_at);
+        let mut times: Vec<_> = acked.filter(|at| (from..to).contains(at)).collect();
+        times.extend([from, to]);
+        times.sort_unstable();
+        let silences = times.windows(2).map(|pair| pair[1] - pair[0]);
+        silences.max().unwrap_or_default()
     }
 
     /// Sequences that a durable has acknowledged, settled or not.
@@ -209,5 +221,29 @@ impl Recorder {
         let mut history = self.history.take();
         history.clock_was_steady = self.clock.is_steady();
         history
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn silence_is_measured_between_acknowledgements_and_bounds() {
+        let acked = |at| Publish {
+            id: MessageId {
+                publisher: 0,
+                number: 1,
+            },
+            sent: 0,
+            outcome: Some((at, Outcome::Acked)),
+        };
+        let history = History {
+            publishes: [40, 10, 15, 95].map(acked).into(),
+            ..History::default()
+        };
+        assert_eq!(history.longest_silence(0, 50), 25);
+        assert_eq!(history.longest_silence(12, 90), 50);
+        assert_eq!(history.longest_silence(50, 90), 40);
     }
 }

@@ -28,6 +28,7 @@ struct Row {
     takeovers: usize,
     cuts: usize,
     recoveries: Vec<Micros>,
+    silences: Vec<Micros>,
 }
 
 impl Report {
@@ -67,7 +68,10 @@ impl Report {
         row.deliveries += played.deliveries;
         row.takeovers += played.takeovers;
         row.cuts += played.cuts;
-        row.recoveries.extend(played.recoveries);
+        let healed = &played.healed;
+        row.recoveries.extend(healed.iter().map(|one| one.recovery));
+        row.silences
+            .extend(healed.iter().filter_map(|one| one.takeover));
     }
 }
 
@@ -88,22 +92,27 @@ fn are_talkative(talkative: usize, deposed: usize) -> bool {
 
 impl Row {
     fn write(&self, name: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut recoveries = self.recoveries.clone();
-        recoveries.sort_unstable();
-        let at = |place: usize| recoveries.get(place).map_or(0, |micros| micros / 1000);
+        let [half, _, most] = millis(&self.recoveries);
         writeln!(
             f,
-            "{name:<20} {:>6} {:>7} {:>9} {:>11} {:>10} {:>5} {:>7} {:>7}",
+            "{name:<20} {:>6} {:>7} {:>9} {:>11} {:>10} {:>5} {half:>7} {most:>7}",
             self.rounds,
-            recoveries.len(),
+            self.recoveries.len(),
             self.acked,
             self.deliveries,
             self.takeovers,
             self.cuts,
-            at(recoveries.len() / 2),
-            at(recoveries.len().saturating_sub(1)),
         )
     }
+}
+
+/// What half of them, nine in ten, and all do not exceed, in milliseconds.
+fn millis(times: &[Micros]) -> [Micros; 3] {
+    let mut times = times.to_vec();
+    times.sort_unstable();
+    let last = times.len().saturating_sub(1);
+    let at = |place: usize| times.get(place).map_or(0, |micros| micros / 1000);
+    [at(last / 2), at(last * 9 / 10), at(last)]
 }
 
 impl fmt::Display for Report {
@@ -129,6 +138,16 @@ impl fmt::Display for Report {
             "{} brokers went on after they had lost the store, {} of them acknowledged something",
             self.deposed, self.talkative
         )?;
+        for (kind, row) in &self.rows {
+            if !row.silences.is_empty() {
+                let [half, most, all] = millis(&row.silences);
+                writeln!(
+                    f,
+                    "{kind:?}: {} take-overs with no acknowledgement for {half} ms at p50, {most} at p90, {all} at most",
+                    row.silences.len(),
+                )?;
+            }
+        }
         let seconds = self.began.elapsed().as_secs();
         write!(
             f,

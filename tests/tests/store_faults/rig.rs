@@ -12,16 +12,33 @@ use broker_store::conformance::postgres_server::PostgresServer;
 use rustix::process::{Pid, Signal, kill_process};
 use tests::{patience, streaming_server::Store};
 
-use crate::tables;
+use crate::{
+    disk::{self, SmallDisk, WholeDisk},
+    plan::Refusal,
+    tables,
+};
 
 /// For the database to come back, on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A role that is asked for a password, as no other one is.
+pub(crate) const KEEPER: &str = "keeper";
+
+/// The tablespace on the small disk.
+const SMALL: &str = "small";
+
+/// The source of a database that is always there.
+const ANYWHERE: &str = "dbname=postgres";
 
 /// A cluster that is kept from round to round.
 #[derive(Clone, Debug)]
 pub(crate) struct Rig {
     pub(crate) postgres: Arc<PostgresServer>,
     data: PathBuf,
+    /// Where databases can be that are to have no room. None: it may not be mounted.
+    small_disk: Option<Arc<SmallDisk>>,
+    /// On which all of it is, if it is to lose it.
+    whole_disk: Option<Arc<WholeDisk>>,
 }
 
 /// A database of a round.
@@ -39,13 +56,75 @@ impl Rig {
     /// # Errors
     /// There is no PostgreSQL.
     pub(crate) fn start() -> anyhow::Result<Self> {
-        let postgres = Arc::new(PostgresServer::start()?);
-        let anywhere = "dbname=postgres";
+        let mut rig = Self::set_up(PostgresServer::start()?)?;
+        if disk::may_mount() {
+            let disk = SmallDisk::new()?;
+            let tables = disk.tables();
+            let tables = tables.display();
+            let tablespace = format!("CREATE TABLESPACE {SMALL} LOCATION '{tables}'");
+            rig.postgres.run(ANYWHERE, &tablespace)?;
+            rig.small_disk = Some(Arc::new(disk));
+        }
+        Ok(rig)
+    }
+
+    /// On a disk of its own, which can be taken from it.
+    ///
+    /// # Errors
+    /// There is no PostgreSQL, or no right to mount.
+    pub(crate) fn start_on_disk() -> anyhow::Result<Self> {
+        let disk = WholeDisk::new()?;
+        let mut rig = Self::set_up(PostgresServer::start_in(disk.path())?)?;
+        disk.synchronise()?;
+        rig.whole_disk = Some(Arc::new(disk));
+        Ok(rig)
+    }
+
+    fn set_up(postgres: PostgresServer) -> anyhow::Result<Self> {
         // Says when a row was committed.
-        postgres.run(anywhere, "ALTER SYSTEM SET track_commit_timestamp = on")?;
+        postgres.run(ANYWHERE, "ALTER SYSTEM SET track_commit_timestamp = on")?;
+        let keeper = format!("CREATE ROLE {KEEPER} SUPERUSER LOGIN");
+        postgres.run(ANYWHERE, &keeper)?;
+        let data: PathBuf = postgres.run(ANYWHERE, "SHOW data_directory")?.into();
+        let rules = data.join("pg_hba.conf");
+        let others = fs::read_to_string(&rules).context("reading who may log in")?;
+        let asked = format!("host all {KEEPER} all scram-sha-256\n{others}");
+        fs::write(&rules, asked).context("writing who may log in")?;
         postgres.restart()?;
-        let data = postgres.run(anywhere, "SHOW data_directory")?.into();
-        Ok(Self { postgres, data })
+        Ok(Self {
+            postgres: Arc::new(postgres),
+            data,
+            small_disk: None,
+            whole_disk: None,
+        })
+    }
+
+    /// # Errors
+    /// There is none.
+    pub(crate) fn small_disk(&self) -> anyhow::Result<&SmallDisk> {
+        let disk = self.small_disk.as_deref();
+        disk.context("a small disk takes the right to mount")
+    }
+
+    /// # Errors
+    /// There is none.
+    pub(crate) fn whole_disk(&self) -> anyhow::Result<&WholeDisk> {
+        let disk = self.whole_disk.as_deref();
+        disk.context("the database is not on a disk of its own")
+    }
+
+    /// What can be played here of such a refusal.
+    pub(crate) fn playable(&self, refusal: Refusal) -> Refusal {
+        match refusal {
+            _ if self.small_disk.is_some() => refusal,
+            Refusal::DiskFull => Refusal::ReadOnly {
+                ends_sessions: false,
+            },
+            Refusal::Address { .. } => Refusal::Address { by_name: false },
+            Refusal::TooManyClients | Refusal::ReadOnly { .. } | Refusal::Password { .. } => {
+                refusal
+            }
+        }
     }
 
     /// A fresh database with tables as the reference's users have them, and with witnesses.
@@ -91,7 +170,7 @@ impl Rig {
     fn postmaster(&self) -> anyhow::Result<Pid> {
         let file = self
             .postgres
-            .run("dbname=postgres", "SELECT pg_read_file('postmaster.pid')")?;
+            .run(ANYWHERE, "SELECT pg_read_file('postmaster.pid')")?;
         let number = file.lines().next().and_then(|line| line.parse().ok());
         number
             .and_then(Pid::from_raw)
@@ -122,7 +201,7 @@ impl Rig {
 
     /// Where nobody reaps orphans a dead postmaster keeps its number, and the next one takes it for alive. One that
     /// stopped in order has removed these files itself.
-    fn forget_dead_postmaster(&self) {
+    pub(crate) fn forget_dead_postmaster(&self) {
         let _ = fs::remove_file(self.data.join("postmaster.pid"));
         let entries = self
             .data
@@ -155,12 +234,47 @@ impl Rig {
 
 impl Database {
     /// The source for a broker that reaches the database through a port of a proxy, with a name for its sessions.
-    pub(crate) fn through(&self, proxy: u16, name: &str) -> String {
+    pub(crate) fn through(&self, host: &str, proxy: u16, name: &str) -> String {
         let (direct, proxied) = (format!("port={}", self.port), format!("port={proxy}"));
-        format!(
-            "{} application_name={name}",
-            self.source.replace(&direct, &proxied)
-        )
+        let source = self.source.replace(&direct, &proxied);
+        let source = source.replace("host=127.0.0.1", &format!("host={host}"));
+        format!("{source} application_name={name}")
+    }
+
+    fn name(&self) -> anyhow::Result<&str> {
+        let mut words = self.source.split(' ');
+        let name = words.find_map(|word| word.strip_prefix("dbname="));
+        name.context("a source without a database")
+    }
+
+    /// Has all tables on the small disk from now on. Nobody may be at work in it.
+    ///
+    /// # Errors
+    /// There is no such disk.
+    pub(crate) async fn move_to_small_disk(&self) -> anyhow::Result<()> {
+        self.rig.small_disk()?;
+        let moved = format!("ALTER DATABASE {} SET TABLESPACE {SMALL}", self.name()?);
+        patience::until("the database is moved", PATIENCE, async || {
+            // Sessions that have just ended count for a moment.
+            self.run_elsewhere(&moved).await
+        })
+        .await
+    }
+
+    /// Removes it, with all sessions.
+    ///
+    /// # Errors
+    /// The server does not answer.
+    pub(crate) async fn remove(&self) -> anyhow::Result<()> {
+        let removal = format!("DROP DATABASE {} WITH (FORCE)", self.name()?);
+        self.run_elsewhere(&removal).await
+    }
+
+    async fn run_elsewhere(&self, sql: &str) -> anyhow::Result<()> {
+        let (postgres, sql) = (Arc::clone(&self.rig.postgres), sql.to_owned());
+        let ran = tokio::task::spawn_blocking(move || postgres.run(ANYWHERE, &sql));
+        ran.await??;
+        Ok(())
     }
 
     /// The port that a proxy goes to.
@@ -206,7 +320,7 @@ impl Drop for Frozen {
 }
 
 /// Whether a process exists and is no zombie.
-fn is_running(pid: Pid) -> bool {
+pub(crate) fn is_running(pid: Pid) -> bool {
     let status = Path::new("/proc").join(pid.as_raw_nonzero().to_string());
     fs::read_to_string(status.join("status")).is_ok_and(|status| !status.contains("\nState:\tZ"))
 }

@@ -16,10 +16,10 @@ use crate::{
     checker::{self, Findings},
     load::{CHANNEL, Durable, Goal, Ground, Publisher},
     plan::Plan,
-    record::{History, Micros},
+    record::History,
     rig::Rig,
     stage::{Program, Stage},
-    storm,
+    storm::{self, Healed},
     tables::Tables,
 };
 
@@ -33,7 +33,7 @@ pub(crate) struct Played {
     pub(crate) cuts: usize,
     pub(crate) deposed: usize,
     pub(crate) talkative: usize,
-    pub(crate) recoveries: Vec<Micros>,
+    pub(crate) healed: Vec<Healed>,
 }
 
 /// Plays a plan; where something is wrong, everything that is known of it is left in a folder.
@@ -42,15 +42,17 @@ pub(crate) struct Played {
 /// The round could not be played to its end.
 pub(crate) async fn play(rig: &Rig, programs: &[Program], plan: &Plan) -> anyhow::Result<Played> {
     let dir = tempfile::tempdir().context("making a round's folder")?;
-    let mut stage = Stage::set(rig, programs, dir.path()).await?;
-    let recoveries = match perform(&mut stage, plan).await {
-        Ok(recoveries) => recoveries,
+    let mut stage = Stage::set(rig, programs, &plan.refusals(), dir.path()).await?;
+    let healed = match perform(&mut stage, plan).await {
+        Ok(healed) => healed,
         Err(error) => {
             let kept = keep(plan, dir.path(), &stage.recorder.take(), &Tables::default())?;
+            stage.clear().await?;
             return Err(error.context(format!("what happened is in {}", kept.display())));
         }
     };
     let tables = stage.read().await?;
+    stage.clear().await?;
     let history = stage.recorder.take();
     let findings = checker::check(&history, &tables);
     if !findings.is_empty() {
@@ -69,7 +71,7 @@ pub(crate) async fn play(rig: &Rig, programs: &[Program], plan: &Plan) -> anyhow
         cuts: history.cuts,
         deposed: history.deposed,
         talkative: history.talkative,
-        recoveries,
+        healed,
     })
 }
 
@@ -80,7 +82,7 @@ fn takeovers(tables: &Tables) -> usize {
 }
 
 /// Load and storm, then the end in order.
-async fn perform(stage: &mut Stage, plan: &Plan) -> anyhow::Result<Vec<Micros>> {
+async fn perform(stage: &mut Stage, plan: &Plan) -> anyhow::Result<Vec<Healed>> {
     let ground = Ground {
         url: stage.url.clone(),
         recorder: stage.recorder.clone(),
@@ -96,13 +98,13 @@ async fn perform(stage: &mut Stage, plan: &Plan) -> anyhow::Result<Vec<Micros>> 
         }
     }
     let publishing = async {
-        let recoveries = publish(stage, &ground, plan, rng.fork()).await?;
+        let healed = publish(stage, &ground, plan, rng.fork()).await?;
         goal.set(Some(stage.last_sequence(CHANNEL).await?));
-        Ok(recoveries)
+        Ok(healed)
     };
-    let (recoveries, _) = try_join(publishing, try_join_all(consuming)).await?;
+    let (healed, _) = try_join(publishing, try_join_all(consuming)).await?;
     stage.stop().await?;
-    Ok(recoveries)
+    Ok(healed)
 }
 
 /// Publishes through the storm. Afterwards nothing is under way.
@@ -111,12 +113,12 @@ async fn publish(
     ground: &Ground,
     plan: &Plan,
     mut rng: Rng,
-) -> anyhow::Result<Vec<Micros>> {
+) -> anyhow::Result<Vec<Healed>> {
     let connecting = plan.publishers.iter().enumerate();
     let connecting = connecting
         .map(|(number, plan)| Publisher::connect(ground, number, plan.window, plan.payload_bytes));
     let publishers = try_join_all(connecting).await?;
-    let prober = Publisher::connect(ground, publishers.len(), 1, 0).await?;
+    let prober = Publisher::prober(ground, publishers.len()).await?;
     let stop = Cell::new(false);
     let publishing = publishers.iter().zip(&plan.publishers);
     let publishing: Vec<_> = publishing
@@ -128,12 +130,12 @@ async fn publish(
         raged
     };
     let (raged, published) = join(raging, try_join_all(publishing)).await;
-    let recoveries = raged?;
+    let healed = raged?;
     published?;
     prober.publish_until_acked().await?;
     join_all(publishers.into_iter().map(Publisher::leave)).await;
     prober.leave().await;
-    Ok(recoveries)
+    Ok(healed)
 }
 
 /// Leaves what is known of a round for whoever looks for the reason.

@@ -2,6 +2,7 @@
 //! there are several.
 
 use std::{
+    env,
     path::{Path, PathBuf},
     process::Command,
     time::Duration,
@@ -11,11 +12,13 @@ use anyhow::{Context as _, ensure};
 use broker_proto::streaming::{ConnectRequest, ConnectResponse};
 use futures_util::StreamExt as _;
 use prost::Message as _;
-use rustix::process::Pid;
-use tests::{patience, ports, process::Process, programs, streaming_server::Store};
+use rustix::process::{Pid, Signal, kill_process};
+use tests::{patience, ports, process::Process, programs};
 
 use crate::{
+    access::Access,
     load::CHANNEL,
+    plan::Refusal,
     proxy::Proxy,
     record::Recorder,
     rig::{Database, Frozen, Rig},
@@ -44,7 +47,10 @@ pub(crate) enum Program {
 impl Program {
     fn path(self) -> anyhow::Result<PathBuf> {
         match self {
-            Self::Broker => programs::ours("stanchion-broker"),
+            Self::Broker => match env::var_os("BROKER") {
+                Some(path) => Ok(path.into()),
+                None => programs::ours("stanchion-broker"),
+            },
             Self::Reference => programs::tool("nats-streaming-server"),
         }
     }
@@ -57,6 +63,7 @@ pub(crate) struct Server {
     program: Program,
     flags: Vec<String>,
     dir: PathBuf,
+    pub(crate) access: Access,
     /// Towards the database.
     pub(crate) proxy: Proxy,
     /// Towards the NATS server, if it is not its own one.
@@ -81,7 +88,7 @@ impl Server {
     pub(crate) fn start(&mut self) -> anyhow::Result<()> {
         self.starts += 1;
         let log = self.dir.join(format!("{}-{}.log", self.name, self.starts));
-        let mut command = Command::new(self.program.path()?);
+        let mut command = self.access.command(&self.program.path()?);
         command.args(&self.flags);
         self.process = Some(Process::start(&self.name, &mut command, &log)?);
         Ok(())
@@ -97,9 +104,17 @@ impl Server {
     }
 
     pub(crate) fn freeze(&mut self) -> anyhow::Result<Frozen> {
+        Ok(Frozen::all(vec![self.pid()?]))
+    }
+
+    /// Has it read its configuration again.
+    pub(crate) fn reload(&mut self) -> anyhow::Result<()> {
+        kill_process(self.pid()?, Signal::HUP).context("asking for a reload")
+    }
+
+    fn pid(&mut self) -> anyhow::Result<Pid> {
         let id = i32::try_from(self.running()?.id()).context("a process number")?;
-        let pid = Pid::from_raw(id).context("a process number")?;
-        Ok(Frozen::all(vec![pid]))
+        Pid::from_raw(id).context("a process number")
     }
 
     /// Asks it to end; what is wrong with the way it does, if anything.
@@ -141,6 +156,7 @@ pub(crate) struct Stage {
     /// Where clients connect.
     pub(crate) url: String,
     censuses: usize,
+    is_on_small_disk: bool,
     _nats: Option<Process>,
 }
 
@@ -150,12 +166,21 @@ impl Stage {
     ///
     /// # Errors
     /// Something does not start.
-    pub(crate) async fn set(rig: &Rig, programs: &[Program], dir: &Path) -> anyhow::Result<Self> {
+    pub(crate) async fn set(
+        rig: &Rig,
+        programs: &[Program],
+        refusals: &[Refusal],
+        dir: &Path,
+    ) -> anyhow::Result<Self> {
         let database = tokio::task::spawn_blocking({
             let rig = rig.clone();
             move || rig.database()
         });
         let database = database.await??;
+        let is_on_small_disk = refusals.contains(&Refusal::DiskFull);
+        if is_on_small_disk {
+            database.move_to_small_disk().await?;
+        }
         let port = ports::free();
         let address = ["-a", "127.0.0.1", "-p", &port.to_string()].map(str::to_owned);
         let url = format!("nats://127.0.0.1:{port}");
@@ -175,10 +200,11 @@ impl Stage {
             recorder: Recorder::start(),
             url,
             censuses: 0,
+            is_on_small_disk,
             _nats: nats,
         };
         for (number, program) in programs.iter().enumerate() {
-            let mut server = stage.server(*program, number, dir).await?;
+            let mut server = stage.server(*program, number, refusals, dir).await?;
             if are_several {
                 let nats = Proxy::start(port).await?;
                 server.join(nats);
@@ -194,19 +220,22 @@ impl Stage {
         Ok(stage)
     }
 
-    async fn server(&self, program: Program, number: usize, dir: &Path) -> anyhow::Result<Server> {
+    async fn server(
+        &self,
+        program: Program,
+        number: usize,
+        refusals: &[Refusal],
+        dir: &Path,
+    ) -> anyhow::Result<Server> {
         let name = format!("server-{number}");
         let dir = dir.join(&name);
         std::fs::create_dir(&dir).context("making a server's folder")?;
         let proxy = Proxy::start(self.database.port()).await?;
-        let Store::Sql { config } = Store::sql(&dir, &self.database.through(proxy.port, &name))?
-        else {
-            anyhow::bail!("not a database");
-        };
+        let access = Access::new(&self.database, &name, &dir, proxy.port, refusals).await?;
         let mut flags: Vec<String> = ["-cluster_id", CLUSTER_ID, "-store", "SQL", "-sc"]
             .map(str::to_owned)
             .into();
-        flags.push(config.display().to_string());
+        flags.push(access.write()?.display().to_string());
         // Often enough that a client which is forgotten is forgotten soon; a busy machine answers all the same.
         flags.extend(["-hbi", "1s", "-hbt", "5s", "-hbf", "20"].map(str::to_owned));
         Ok(Server {
@@ -214,6 +243,7 @@ impl Stage {
             program,
             flags,
             dir,
+            access,
             proxy,
             nats: None,
             process: None,
@@ -308,6 +338,17 @@ impl Stage {
         let (postgres, source) = (self.rig.postgres.clone(), self.database.source.clone());
         let read = tokio::task::spawn_blocking(move || tables::read(&postgres, &source, CHANNEL));
         read.await?
+    }
+
+    /// Leaves the small disk to the next one who needs it.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub(crate) async fn clear(&self) -> anyhow::Result<()> {
+        match self.is_on_small_disk {
+            true => self.database.remove().await,
+            false => Ok(()),
+        }
     }
 
     /// Stops all that run and notes who does not end well.

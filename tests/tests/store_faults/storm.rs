@@ -1,17 +1,20 @@
 //! Faults, one after the other, each followed until everything works again.
 
-use std::time::Duration;
+use std::{cell::Cell, time::Duration};
 
 use anyhow::Context as _;
+use futures_util::future::join;
 use rustix::process::{Pid, Signal, kill_process};
 use tests::patience;
 use tokio::time::sleep;
 
 use crate::{
+    host,
     load::Publisher,
+    outage,
     plan::{Fault, Plan, Strike, Way},
     proxy::{Proxy, Sprung},
-    record::{Census, Micros, Turmoil},
+    record::{Census, History, Micros, Turmoil},
     stage::{PATIENCE, Stage},
 };
 
@@ -23,11 +26,17 @@ const TRAP: Duration = Duration::from_secs(5);
 const UNTIL_ONE_SERVES: Duration = Duration::from_secs(2);
 
 /// Sessions of brokers and references at the database of a round.
-const SESSIONS: &str =
+pub(crate) const SESSIONS: &str =
     "FROM pg_stat_activity WHERE datname = current_database() AND application_name LIKE 'server-%'";
 
-/// How long after the end of a fault a message was acknowledged again.
-pub(crate) type Recoveries = Vec<Micros>;
+/// What a fault has cost.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Healed {
+    /// From its end until a message was acknowledged that was published after it.
+    pub(crate) recovery: Micros,
+    /// Where another server has taken over: the longest time without any acknowledgement.
+    pub(crate) takeover: Option<Micros>,
+}
 
 /// Plays all strikes of a plan.
 ///
@@ -37,17 +46,22 @@ pub(crate) async fn rage(
     stage: &mut Stage,
     plan: &Plan,
     prober: &Publisher,
-) -> anyhow::Result<Recoveries> {
-    let mut recoveries = Vec::new();
+) -> anyhow::Result<Vec<Healed>> {
+    let mut healed = Vec::new();
     for strike in &plan.strikes {
-        recoveries.push(
-            play(stage, strike, prober)
-                .await
-                .with_context(|| format!("{:?}", strike.fault))?,
-        );
+        await_acks(stage, strike.after_acks).await?;
+        let is_over = Cell::new(false);
+        let striking = async {
+            let struck = play(stage, strike).await;
+            is_over.set(true);
+            struck.with_context(|| format!("{:?}", strike.fault))
+        };
+        let (struck, probed) = join(striking, prober.probe(&is_over)).await;
+        healed.push(struck?);
+        probed?;
     }
     await_acks(stage, 100).await?;
-    Ok(recoveries)
+    Ok(healed)
 }
 
 /// Waits for so many further acknowledgements.
@@ -63,8 +77,8 @@ async fn await_acks(stage: &Stage, count: usize) -> anyhow::Result<()> {
     .await
 }
 
-async fn play(stage: &mut Stage, strike: &Strike, prober: &Publisher) -> anyhow::Result<Micros> {
-    await_acks(stage, strike.after_acks).await?;
+/// Strikes while somebody probes, until that one is heard again.
+async fn play(stage: &mut Stage, strike: &Strike) -> anyhow::Result<Healed> {
     sleep(strike.pause).await;
     let began = stage.recorder.clock.now();
     let deaths = stage.recorder.read(|history| history.deaths.len());
@@ -80,11 +94,17 @@ async fn play(stage: &mut Stage, strike: &Strike, prober: &Publisher) -> anyhow:
     }
     patience::until("the prober is heard", PATIENCE, async || {
         stage.bury()?;
-        anyhow::ensure!(prober.publish().await?, "no acknowledgement");
+        let heard_since = stage.recorder.read(|history| history.heard_since);
+        anyhow::ensure!(heard_since >= ended, "no acknowledgement");
         Ok(())
     })
     .await?;
     let recovered = stage.recorder.clock.now();
+    let changes_hands = matches!(strike.fault, Fault::KillActive | Fault::StopActive);
+    let takeover = (changes_hands || deposed.is_some()).then(|| {
+        let silence = |history: &History| history.longest_silence(began, recovered);
+        stage.recorder.read(silence)
+    });
     if let Some(deposed) = deposed {
         deposed.judge(stage).await?;
     }
@@ -96,7 +116,10 @@ async fn play(stage: &mut Stage, strike: &Strike, prober: &Publisher) -> anyhow:
             history.turmoils.push(Turmoil { began, ended });
         }
     });
-    Ok(recovered - ended)
+    Ok(Healed {
+        recovery: recovered - ended,
+        takeover,
+    })
 }
 
 fn begin_turmoil(stage: &Stage) -> usize {
@@ -199,6 +222,8 @@ async fn inflict_alone(stage: &mut Stage, fault: &Fault) -> anyhow::Result<()> {
             sleep(*away).await;
             stage.rig.launch().await
         }
+        Fault::LoseHost { away } => host::lose(stage, *away).await,
+        Fault::Refuse { how, for_ } => outage::pass(stage, *how, *for_).await,
         Fault::KillPostmaster { away } => stage.rig.replace_postmaster(Signal::KILL, *away).await,
         Fault::ImmediateStop { away } => stage.rig.replace_postmaster(Signal::QUIT, *away).await,
         Fault::FastStop { away } => stage.rig.replace_postmaster(Signal::INT, *away).await,
@@ -320,7 +345,7 @@ async fn kill_backend(stage: &Stage) -> anyhow::Result<()> {
     .await
 }
 
-async fn terminate(stage: &Stage, pids: &str) -> anyhow::Result<()> {
+pub(crate) async fn terminate(stage: &Stage, pids: &str) -> anyhow::Result<()> {
     let ended = format!("SELECT count(pg_terminate_backend(pid)) FROM ({pids}) AS sessions");
     stage.database.run(&ended).await?;
     Ok(())

@@ -2,7 +2,7 @@
 //! loopback port, with `fsync` on. It ends with the value, after a panic too.
 
 use std::{
-    fs, io,
+    env, fs, io,
     net::TcpListener,
     os::unix::fs::{MetadataExt, PermissionsExt},
     path::{Path, PathBuf},
@@ -60,8 +60,16 @@ impl PostgresServer {
     /// # Errors
     /// PostgreSQL is missing, or does not start.
     pub fn start() -> Result<Self, ServerError> {
+        Self::start_in(&env::temp_dir())
+    }
+
+    /// As [`Self::start`], with everything below this folder.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub fn start_in(folder: &Path) -> Result<Self, ServerError> {
         let programs = find_programs().ok_or(ServerError::NotInstalled)?;
-        let directory = make_directory()?;
+        let directory = make_directory(folder)?;
         let server = Self {
             programs,
             directory,
@@ -351,10 +359,12 @@ fn find_programs() -> Option<PathBuf> {
     found.pop().map(|(_, programs)| programs)
 }
 
-/// A directory below the temporary one that the server's user owns.
-fn make_directory() -> Result<PathBuf, ServerError> {
+/// A directory that the server's user owns.
+fn make_directory(folder: &Path) -> Result<PathBuf, ServerError> {
     let output = Command::new("mktemp")
-        .args(["-d", "-t", "stanchion-pg.XXXXXXXX"])
+        .args(["-d", "-p"])
+        .arg(folder)
+        .arg("stanchion-pg.XXXXXXXX")
         .output()
         .map_err(|source| ServerError::Io {
             what: "run mktemp",
@@ -370,8 +380,11 @@ fn make_directory() -> Result<PathBuf, ServerError> {
     Ok(directory)
 }
 
-/// Gives a file to the user that the server runs under.
-fn hand_over(path: &Path) -> Result<(), ServerError> {
+/// Gives a file or folder to the user that the server runs under.
+///
+/// # Errors
+/// There is no such user.
+pub fn hand_over(path: &Path) -> Result<(), ServerError> {
     if is_root() {
         let owner = format!("{UNPRIVILEGED_USER}:");
         let changed = Command::new("chown").arg(owner).arg(path).status();
