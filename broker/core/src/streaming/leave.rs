@@ -104,8 +104,7 @@ impl Engine {
             Some(group) => self.leave_group(key, group, keeps_durable, now),
             None if sub.is_durable && keeps_durable => {
                 self.subs[key].is_dirty = true;
-                self.save_position(key);
-                self.put_subscription(key);
+                self.put_offline(key);
             }
             None => self.delete_subscription(key),
         }
@@ -166,8 +165,7 @@ impl Engine {
             sub.client_id.clear();
             sub.last_sent = sub.last_sent.max(last_sent);
             sub.is_dirty = true;
-            self.save_position(key);
-            self.put_subscription(key);
+            self.put_offline(key);
         } else {
             self.delete_subscription(key);
             self.delete_group(group_key);
@@ -204,6 +202,13 @@ impl Engine {
             channel.durables.remove(&(sub.client_id, sub.durable_name));
         }
         self.dirty.retain(|other| *other != key);
+    }
+
+    /// What stays of an offline durable. The record first: a position belongs to one, and the flush that was to make it
+    /// may be refused.
+    fn put_offline(&mut self, key: SubKey) {
+        self.put_subscription(key);
+        self.save_position(key);
     }
 
     /// Hands the record of a subscription over.

@@ -131,7 +131,8 @@ impl World {
         let mut recovered = self.store.recover();
         if self.is_guessing {
             for channel in &mut recovered.channels {
-                if channel.id.0 % 2 == 1 {
+                // That a channel holds nothing is never a guess.
+                if channel.id.0 % 2 == 1 && channel.messages > 0 {
                     channel.is_counted = false;
                     (channel.messages, channel.bytes) = (channel.messages * 2 + 3, 7);
                 }

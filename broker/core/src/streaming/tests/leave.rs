@@ -1,9 +1,10 @@
 //! Unsubscribe and sub-close.
 
-use broker_proto::streaming::{Ack, SubscriptionResponse, UnsubscribeRequest};
+use broker_proto::streaming::{Ack, CloseRequest, SubscriptionResponse, UnsubscribeRequest};
 use prost::Message as _;
 
 use super::harness::{Sub, World};
+use crate::durable::FlushOutcome;
 
 #[test]
 fn requests_that_fit_nothing_are_refused_with_their_texts() {
@@ -278,4 +279,24 @@ fn acks_behind_the_end_of_their_client_do_no_harm() {
     world.sequences(&sub);
     let sub = world.subscribe_with("me", "foo", |request| request.durable_name = "d".into());
     assert_eq!(world.sequences(&sub), [-1, -2, -3]);
+}
+
+#[test]
+fn a_durable_that_ends_before_its_record_is_refused_has_one_beside_its_position() {
+    let mut world = World::new();
+    world.connect("me");
+    world.publish("me", "foo", "x");
+    world.flushes_at_once = false;
+    let mut request = World::sub_request("me", "foo");
+    request.durable_name = "d".into();
+    let (subject, reply) = ("_STAN.sub.test-cluster", "reply");
+    world.send(subject, reply, &request.encode_to_vec());
+    let close = CloseRequest {
+        client_id: "me".into(),
+    };
+    world.send("_STAN.close.test-cluster", "", &close.encode_to_vec());
+    let reason = "no".to_owned();
+    world.finish_flush(0, FlushOutcome::Refused { reason });
+    world.flush_all();
+    assert_eq!(world.store.subs("foo").len(), 1);
 }
