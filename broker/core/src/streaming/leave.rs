@@ -104,7 +104,7 @@ impl Engine {
             Some(group) => self.leave_group(key, group, keeps_durable, now),
             None if sub.is_durable && keeps_durable => {
                 self.subs[key].is_dirty = true;
-                self.put_offline(key);
+                self.put_subscription(key);
             }
             None => self.delete_subscription(key),
         }
@@ -165,7 +165,7 @@ impl Engine {
             sub.client_id.clear();
             sub.last_sent = sub.last_sent.max(last_sent);
             sub.is_dirty = true;
-            self.put_offline(key);
+            self.put_subscription(key);
         } else {
             self.delete_subscription(key);
             self.delete_group(group_key);
@@ -204,14 +204,8 @@ impl Engine {
         self.dirty.retain(|other| *other != key);
     }
 
-    /// What stays of an offline durable. The record first: a position belongs to one, and the flush that was to make it
-    /// may be refused.
-    fn put_offline(&mut self, key: SubKey) {
-        self.put_subscription(key);
-        self.save_position(key);
-    }
-
-    /// Hands the record of a subscription over.
+    /// Hands the record of a subscription over. It says how far the subscription is, so what is pending goes with it,
+    /// behind it: a position belongs to a record.
     pub(super) fn put_subscription(&mut self, key: SubKey) {
         let sub = &self.subs[key];
         let state = sub.state(self.group_name(sub.group));
@@ -221,5 +215,6 @@ impl Engine {
         };
         let channel = sub.channel;
         self.channel_draft(channel).changes.push(change);
+        self.save_position(key);
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use broker_proto::streaming::{ConnectResponse, SubscriptionResponse};
+use broker_proto::streaming::{ConnectResponse, SubscriptionResponse, UnsubscribeRequest};
 use prost::Message as _;
 
 use super::harness::{ACKS, World};
@@ -299,4 +299,32 @@ fn flushes_are_larger_where_the_database_is_far() {
         let took = Duration::from_millis(took);
         assert_eq!(rows_after(&mut world, 6_000, took), rows, "{took:?}");
     }
+}
+
+#[test]
+fn what_was_pending_when_a_position_was_refused_is_saved_with_the_record_of_who_comes_back() {
+    let mut world = World::new();
+    world.connect("me");
+    let mut request = World::sub_request("me", "foo");
+    request.durable_name = "d".into();
+    let sub = world.subscribe(&request);
+    world.publish_many("me", "foo", 3);
+    assert_eq!(world.sequences(&sub), [1, 2, 3]);
+    world.flushes_at_once = false;
+    let end = UnsubscribeRequest {
+        client_id: "me".into(),
+        subject: "foo".into(),
+        inbox: sub.ack_inbox.clone(),
+        ..Default::default()
+    };
+    world.send("_STAN.subclose.test-cluster", "", &end.encode_to_vec());
+    world.finish_flush(0, refused());
+    world.flush_all();
+    world.send("_STAN.sub.test-cluster", "", &request.encode_to_vec());
+    world.flush_all();
+    world.crash();
+    world.flushes_at_once = true;
+    world.published.clear();
+    world.advance_secs(30);
+    assert_eq!(world.sequences(&sub), [-1, -2, -3]);
 }
