@@ -1,6 +1,6 @@
 # The usual commands. None of them hides anything: each can be typed by hand.
 
-.PHONY: help faults fuzz wire-differential streaming-differential tools test test-quick demo dist bench budget fmt lint deny
+.PHONY: help faults planted fuzz wire-differential streaming-differential tools test test-quick demo dist bench budget fmt lint deny
 
 comma := ,
 
@@ -16,6 +16,7 @@ help:
 	@echo "make wire-differential  a million sessions against nats-server (SESSIONS=1000000)"
 	@echo "make streaming-differential  20000 histories against nats-streaming-server (HISTORIES=20000)"
 	@echo "make faults       10000 rounds of faults against brokers on PostgreSQL (ROUNDS=10000, SEED=n)"
+	@echo "make planted      bugs planted in copies of the broker, each to be found by rounds of faults (BUGS='fence_missing ...')"
 	@echo "make tools        obtain the real components that the tests run against"
 
 # Everything that the tests run against: builds or installs what is missing.
@@ -111,3 +112,8 @@ faults:
 	tests/tools/obtain postgresql nats
 	cargo build --workspace
 	ROUNDS=$(ROUNDS) SEED=$(SEED) RIGS=$(RIGS) cargo test -p tests --test store_faults -- --nocapture through_every
+
+# Bugs planted in copies of the broker, one at a time: rounds of faults must find each of them.
+planted:
+	tests/tools/obtain postgresql nats
+	tests/tools/planted $(BUGS)

@@ -22,6 +22,8 @@ pub(crate) enum Rule {
     AckedAfterCommit,
     /// A refused message is not in the table.
     RefusedIsNotStored,
+    /// No message is refused: nothing is wrong with any, and a database that is away is waited for.
+    NeverRefused,
     /// What is in the table was published, once.
     StoredOnce,
     /// Sequences run from 1, each given once, without holes.
@@ -187,8 +189,12 @@ impl Check<'_> {
                         )
                     });
                 }
-                (Some((_, Outcome::Refused(_))), None)
-                | (Some((_, Outcome::Unknown)) | None, _) => {}
+                (Some((_, Outcome::Refused(reason))), None) => {
+                    findings.add(Rule::NeverRefused, || {
+                        format!("message {}: {reason}", publish.id)
+                    });
+                }
+                (Some((_, Outcome::Unknown)) | None, _) => {}
             }
         }
     }

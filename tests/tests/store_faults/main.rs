@@ -13,12 +13,13 @@
 //!   right. What a consumer has acknowledged counts from the moment when the same broker has answered the close of its
 //!   subscription: no waiting time decides what is right. Planted bugs are in its tests.
 //!
-//! That the harness can find anything is shown on nats-streaming-server, whose faults it must find.
+//! That the harness can find anything is shown on nats-streaming-server, whose faults it must find, and on brokers with a
+//! bug planted in each (`planted/`, by `make planted`).
 //!
 //! * [`served`] looks at what single clients get while a database refuses, and at how soon they are served again.
 //!
-//! In the environment `BROKER` names another broker to play with, `ENOUGH` after how many broken rounds a run ends, `HOST_ROUNDS`
-//! how often the machine is lost, `ROUNDS` says how many rounds, `SEED` which is the first, `RIGS` how many are played side by side.
+//! In the environment `BROKER` names another broker to play with, `ENOUGH` after how many broken rounds a run ends, `FAULTS` the kinds
+//! that take turns (`KillBroker,CutAnswer`), `HOST_ROUNDS` how often the machine is lost, `ROUNDS` says how many rounds, `SEED` which is the first, `RIGS` how many are played side by side.
 
 mod access;
 mod checker;
@@ -28,6 +29,7 @@ mod host;
 mod load;
 mod outage;
 mod plan;
+mod planted;
 mod proxy;
 mod record;
 mod report;
@@ -41,6 +43,7 @@ mod wire;
 
 use std::{
     collections::BTreeSet,
+    env,
     sync::{
         Mutex,
         atomic::{AtomicU64, Ordering::Relaxed},
@@ -71,6 +74,19 @@ fn block_on<T>(work: impl Future<Output = T>) -> T {
         .enable_all()
         .build();
     runtime.expect("a runtime").block_on(work)
+}
+
+/// Those that take turns, or those that are asked for.
+fn kinds() -> Vec<Kind> {
+    let Ok(names) = env::var("FAULTS") else {
+        return plan::KINDS.into();
+    };
+    let named = |name: &str| {
+        let mut kinds = plan::KINDS.into_iter();
+        let kind = kinds.find(|kind| format!("{kind:?}") == name);
+        kind.unwrap_or_else(|| panic!("no faults are called {name:?}"))
+    };
+    names.split(',').map(named).collect()
 }
 
 /// Plays rounds one after the other, on several rigs at once if so wished, until enough are broken.
@@ -113,7 +129,8 @@ fn play_all(
 fn broker_keeps_its_promises_through_every_fault() {
     let rounds = environment::number("ROUNDS", 200);
     let rigs = environment::number("RIGS", 4);
-    let report = play_all(rigs, rounds, Rig::start, Plan::of);
+    let kinds = kinds();
+    let report = play_all(rigs, rounds, Rig::start, |seed| Plan::of(&kinds, seed));
     println!("{report}");
     assert!(
         report.broken.is_empty(),
