@@ -82,12 +82,12 @@ impl Bare {
         length: Duration,
     ) -> anyhow::Result<u64> {
         // What a row says of itself does not matter here, and costs time to write.
-        let data = message(&channel(0), 1_000_000, rows.payload_bytes);
+        let data = message(&channel(0), 1_000_000, nanoseconds(), rows.payload_bytes);
         let (mut written, end) = (0, Instant::now() + length);
         while written == 0 || Instant::now() < end {
             let batch = (first + written)..(first + written + BATCH);
             let places = batch.map(|number| rows.place(number));
-            self.write(places.map(|place| (place, &data[..])))?;
+            self.write(nanoseconds(), places.map(|place| (place, &data[..])))?;
             written += BATCH;
         }
         Ok(written)
@@ -103,12 +103,12 @@ impl Bare {
         first: u64,
         length: Duration,
     ) -> anyhow::Result<Vec<f64>> {
-        let data = message(&channel(0), 1_000_000, rows.payload_bytes);
+        let data = message(&channel(0), 1_000_000, nanoseconds(), rows.payload_bytes);
         let (mut took, end) = (Vec::new(), Instant::now() + length);
         while took.is_empty() || Instant::now() < end {
             let began = Instant::now();
             let place = rows.place(first + took.len() as u64);
-            self.write([(place, &data[..])])?;
+            self.write(nanoseconds(), [(place, &data[..])])?;
             took.push(began.elapsed().as_secs_f64());
         }
         Ok(took)
@@ -127,23 +127,25 @@ impl Bare {
         let (name, id) = (channel(number), number as i32 + 1);
         for first in (1..=count).step_by(BATCH as usize) {
             let sequences = first..(first + BATCH).min(count + 1);
+            let timestamp = nanoseconds();
             let data: Vec<_> = sequences
                 .clone()
-                .map(|sequence| message(&name, sequence, payload_bytes))
+                .map(|sequence| message(&name, sequence, timestamp, payload_bytes))
                 .collect();
             let places = sequences.map(|sequence| (id, sequence as i64));
-            self.write(places.zip(data.iter().map(Vec::as_slice)))?;
+            self.write(timestamp, places.zip(data.iter().map(Vec::as_slice)))?;
         }
         Ok(())
     }
 
     fn write<'a>(
         &self,
+        timestamp: i64,
         rows: impl IntoIterator<Item = ((i32, i64), &'a [u8])>,
     ) -> anyhow::Result<()> {
         let (places, data): (Vec<_>, Vec<_>) = rows.into_iter().unzip();
         let (ids, sequences): (Vec<i32>, Vec<i64>) = places.into_iter().unzip();
-        let timestamps = vec![nanoseconds(); data.len()];
+        let timestamps = vec![timestamp; data.len()];
         let sizes: Vec<i32> = data.iter().map(|data| data.len() as i32).collect();
         let written = self.runtime.block_on(self.client.execute(
             &self.insert,
@@ -217,12 +219,12 @@ impl Rows {
     }
 }
 
-fn message(channel: &str, sequence: u64, payload_bytes: usize) -> Vec<u8> {
+fn message(channel: &str, sequence: u64, timestamp: i64, payload_bytes: usize) -> Vec<u8> {
     let message = MsgProto {
         sequence,
         subject: channel.to_owned(),
         data: vec![b'x'; payload_bytes].into(),
-        timestamp: nanoseconds(),
+        timestamp,
         ..MsgProto::default()
     };
     message.encode_to_vec()

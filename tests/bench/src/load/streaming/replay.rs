@@ -1,6 +1,6 @@
 //! A channel that is full, read from the store from one end to the other, again and again.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::ensure;
 
@@ -49,8 +49,18 @@ fn fill(clients: &mut [StreamingClient; 1], messages: u64) -> anyhow::Result<()>
 /// Subscribes at `first`, takes `count` messages and unsubscribes.
 fn read(clients: &mut [StreamingClient; 1], first: u64, count: u64) -> anyhow::Result<()> {
     let at = clients[0].subscribe(CHANNEL, Start::At(first), MAX_IN_FLIGHT)?;
-    while clients[0].delivered(at) < count {
-        ensure!(turn(clients, PATIENCE)?, "nothing comes for {PATIENCE:?}");
+    let (mut delivered, mut last) = (0, Instant::now());
+    while delivered < count {
+        turn(clients, PATIENCE)?;
+        let before = std::mem::replace(&mut delivered, clients[0].delivered(at));
+        if delivered > before {
+            last = Instant::now();
+        }
+        // Heartbeats come even if no message does.
+        ensure!(
+            last.elapsed() < PATIENCE,
+            "{delivered} messages of {count} were delivered, and no more for {PATIENCE:?}"
+        );
     }
     clients[0].unsubscribe(CHANNEL)
 }
