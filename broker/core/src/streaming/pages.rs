@@ -1,6 +1,6 @@
 //! Messages read back from the store, shared by the readers of a channel and bounded in bytes.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use super::{channel::Message, keys::ChannelKey};
 use crate::durable::{Sequence, StoredMessage, StoredRange};
@@ -9,24 +9,40 @@ use crate::durable::{Sequence, StoredMessage, StoredRange};
 #[derive(Debug)]
 struct Page {
     to: Sequence,
-    messages: Vec<StoredMessage>,
+    messages: Arc<[StoredMessage]>,
     bytes: usize,
     used: u64,
     /// What comes behind it has been asked for.
     is_followed: bool,
 }
 
-impl Page {
-    /// Of the first message at or after `from`. Where nothing before it has expired, it lies as far from the first as
-    /// its sequence: one look instead of a search a message delivered.
-    fn position(&self, from: Sequence) -> usize {
-        let first = self.messages.first().map_or(from, |first| first.sequence);
+/// The page that was looked into last: a reader takes many messages of one.
+#[derive(Debug)]
+struct OpenPage {
+    channel: ChannelKey,
+    from: Sequence,
+    to: Sequence,
+    messages: Arc<[StoredMessage]>,
+}
+
+impl OpenPage {
+    fn covers(&self, channel: ChannelKey, position: Sequence) -> bool {
+        self.channel == channel && self.from <= position && position <= self.to
+    }
+
+    /// The first message at or after `from`. Where nothing before it has expired, it lies as far from the first as its
+    /// sequence: one look instead of a search a message delivered.
+    fn message(&self, from: Sequence) -> Option<&StoredMessage> {
+        let first = self.messages.first()?.sequence;
         let near = usize::try_from(from.0.saturating_sub(first.0)).unwrap_or(usize::MAX);
         match self.messages.get(near) {
-            Some(message) if message.sequence == from => near,
-            _ => self
-                .messages
-                .partition_point(|message| message.sequence < from),
+            Some(message) if message.sequence == from => Some(message),
+            _ => {
+                let place = self
+                    .messages
+                    .partition_point(|message| message.sequence < from);
+                self.messages.get(place)
+            }
         }
     }
 }
@@ -36,6 +52,7 @@ impl Page {
 #[derive(Debug)]
 pub(super) struct Pages {
     pages: BTreeMap<(ChannelKey, Sequence), Page>,
+    open: Option<OpenPage>,
     bytes: usize,
     max_bytes: usize,
     clock: u64,
@@ -48,6 +65,7 @@ impl Pages {
     pub(super) fn new(max_bytes: usize) -> Self {
         Self {
             pages: BTreeMap::new(),
+            open: None,
             bytes: 0,
             max_bytes,
             clock: 0,
@@ -72,12 +90,13 @@ impl Pages {
         self.clock += 1;
         let page = Page {
             to,
-            messages,
+            messages: messages.into(),
             bytes,
             used: self.clock,
             is_followed: false,
         };
         self.bytes += bytes;
+        self.open = None;
         if let Some(before) = self.pages.insert((channel, from), page) {
             self.bytes -= before.bytes;
         }
@@ -101,23 +120,39 @@ impl Pages {
         channel: ChannelKey,
         from: Sequence,
     ) -> Option<Result<Message, Sequence>> {
-        let (_, page) = self
-            .pages
-            .range_mut((channel, Sequence(0))..=(channel, from))
-            .next_back()?;
-        if page.to < from {
-            return None;
+        if !self
+            .open
+            .as_ref()
+            .is_some_and(|open| open.covers(channel, from))
+        {
+            self.open = Some(self.open_page(channel, from)?);
         }
-        self.clock += 1;
-        page.used = self.clock;
-        let at = page.position(from);
-        Some(page.messages.get(at).map_or(Err(page.to), |message| {
+        let open = self.open.as_ref()?;
+        Some(open.message(from).map_or(Err(open.to), |message| {
             Ok(Message {
                 sequence: message.sequence,
                 timestamp: message.timestamp,
                 data: message.data.clone(),
             })
         }))
+    }
+
+    fn open_page(&mut self, channel: ChannelKey, position: Sequence) -> Option<OpenPage> {
+        let ((_, from), page) = self
+            .pages
+            .range_mut((channel, Sequence(0))..=(channel, position))
+            .next_back()?;
+        if page.to < position {
+            return None;
+        }
+        self.clock += 1;
+        page.used = self.clock;
+        Some(OpenPage {
+            channel,
+            from: *from,
+            to: page.to,
+            messages: Arc::clone(&page.messages),
+        })
     }
 
     /// Where a reader at `from` will need the next page, if it is worth reading now: told once a page, and while that
@@ -140,6 +175,7 @@ impl Pages {
 
     /// Forgets all pages of a channel.
     pub(super) fn forget(&mut self, channel: ChannelKey) {
+        self.open = None;
         self.pages.retain(|(owner, _), page| {
             let keep = *owner != channel;
             self.bytes -= if keep { 0 } else { page.bytes };
