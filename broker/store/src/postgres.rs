@@ -17,6 +17,7 @@ mod schema;
 mod session;
 mod snapshot;
 pub mod source;
+mod sqlstate;
 mod sweep;
 pub mod tls;
 mod totals;

@@ -18,7 +18,8 @@ use super::{
     messages::{Fenced, Found, MessageColumns},
     reads::Reader,
     recover,
-    session::{Failure, Session, Verdict, end_former},
+    session::{Failure, Session, end_former},
+    sqlstate::Verdict,
     sweep::Sweep,
     totals::{self, TotalsColumns},
 };
@@ -185,6 +186,7 @@ impl Active {
         };
         let lane = &self.lanes[lane];
         let mut backoff = BACKOFF.0;
+        let mut has_met_another = false;
         loop {
             if self.is_lost() {
                 return FlushOutcome::Deposed;
@@ -212,7 +214,9 @@ impl Active {
                     work.uncertain = true;
                     lane.lose();
                 }
-                Verdict::Repeat => warn!("flush is being repeated: {failure}"),
+                // The first time at once; whom it meets again may have longer work.
+                Verdict::Again if !std::mem::replace(&mut has_met_another, true) => continue,
+                Verdict::Again | Verdict::Wait => warn!("flush is being repeated: {failure}"),
             }
             self.pause(backoff).await;
             backoff = (backoff * 2).min(BACKOFF.1);

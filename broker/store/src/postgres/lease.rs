@@ -20,7 +20,8 @@ use tracing::{info, warn};
 
 use super::{
     current::{Renewable, Sources},
-    session::{Failure, Session, Verdict},
+    session::{Failure, Session},
+    sqlstate::Verdict,
     unlocked,
 };
 use crate::{StoreError, owner::is_of_our_kind};

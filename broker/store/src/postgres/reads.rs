@@ -10,7 +10,8 @@ use tokio_postgres::Row;
 use super::{
     current::{Renewable, Sources},
     messages::channel_column,
-    session::{Failure, Session, Verdict},
+    session::{Failure, Session},
+    sqlstate::Verdict,
 };
 use crate::{
     StoreError,

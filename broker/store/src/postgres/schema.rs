@@ -92,7 +92,7 @@ pub(super) async fn ensure(session: &Session) -> Result<(), StoreError> {
     }
     if failure.is(&SqlState::INSUFFICIENT_PRIVILEGE) || failure.is(&SqlState::INVALID_SCHEMA_NAME) {
         return Err(StoreError::Config(format!(
-            "unable to make the tables of the store: {failure}; grant CREATE on the schema, or make the tables beforehand"
+            "unable to make the tables of the store: {failure}; or grant CREATE on the schema to this role"
         )));
     }
     Err(failure.into_store_error("making the tables of the store"))

@@ -13,7 +13,11 @@ use tokio_postgres::{
 use tokio_postgres_rustls::MakeRustlsConnect;
 use tracing::debug;
 
-use super::{current::Sources, source::Source};
+use super::{
+    current::Sources,
+    source::Source,
+    sqlstate::{self, Verdict},
+};
 use crate::StoreError;
 
 /// How long an answer may take unless the source says otherwise. Far above a slow commit, far below
@@ -54,19 +58,6 @@ pub(super) enum Failure {
     Database(#[source] tokio_postgres::Error),
 }
 
-/// What a failure says about the statement and about a repetition.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
-    /// The connection is of no more use; nothing is known about the statement.
-    Lost,
-    /// Nothing was done; the same statement may work a moment later.
-    Repeat,
-    /// Nothing was done, because a row with one of the keys exists.
-    Duplicate,
-    /// Nothing was done, and a repetition cannot help.
-    Refused,
-}
-
 impl Failure {
     pub(super) fn verdict(&self) -> Verdict {
         let Self::Database(error) = self else {
@@ -81,19 +72,7 @@ impl Failure {
                 Verdict::Refused
             };
         };
-        if *code == SqlState::UNIQUE_VIOLATION {
-            return Verdict::Duplicate;
-        }
-        match code.code().get(..2) {
-            _ if *code == SqlState::QUERY_CANCELED => Verdict::Repeat,
-            // Connection exceptions, operator intervention (shut-down, terminated), system errors.
-            Some("08" | "57" | "58") => Verdict::Lost,
-            // A fail-over has left us on a replica.
-            _ if *code == SqlState::READ_ONLY_SQL_TRANSACTION => Verdict::Lost,
-            // Serialization failure and deadlock; disk full, out of memory; lock not available.
-            Some("40" | "53" | "55") => Verdict::Repeat,
-            _ => Verdict::Refused,
-        }
+        sqlstate::verdict(code)
     }
 
     /// For reads and openings, where the caller decides about a repetition.
@@ -114,11 +93,15 @@ fn is_encoding(error: &tokio_postgres::Error) -> bool {
     error.to_string().starts_with("error serializing parameter")
 }
 
-/// The database's own words where it has spoken; the cause behind the bare "db error" otherwise.
+/// The database's own words where it has spoken, and what can be done; the cause behind the bare "db error" otherwise.
 fn describe(error: &tokio_postgres::Error) -> String {
-    match error.as_db_error() {
-        Some(database) => format!("{} ({})", database.message(), database.code().code()),
-        None => error.to_string(),
+    let Some(database) = error.as_db_error() else {
+        return error.to_string();
+    };
+    let (message, code) = (database.message(), database.code());
+    match sqlstate::advice(code) {
+        Some(advice) => format!("{message} ({}); {advice}", code.code()),
+        None => format!("{message} ({})", code.code()),
     }
 }
 
