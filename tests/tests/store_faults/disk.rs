@@ -17,7 +17,7 @@ use tempfile::TempDir;
 const SMALL_BYTES: u64 = 64 << 20;
 
 /// Room for a cluster, the log of its writes included.
-const WHOLE_BYTES: u64 = 512 << 20;
+const WHOLE_BYTES: u64 = 400 << 20;
 
 /// Has ext4 forget all that it has not written yet, its journal included, and refuse everything from then on
 /// (`EXT4_IOC_SHUTDOWN` with `EXT4_GOING_FLAGS_NOLOGFLUSH`, fs/ext4/ext4.h of Linux). The call takes a pointer, which
@@ -54,6 +54,34 @@ impl Mount {
 
     fn mount(&self, what: &[&str]) -> anyhow::Result<()> {
         run(Command::new("mount").args(what).arg(&self.at))
+    }
+
+    fn filler(&self) -> PathBuf {
+        self.at.join("filler")
+    }
+
+    fn fill(&self) -> anyhow::Result<()> {
+        let mut filler = fs::File::create(self.filler()).context("filling a disk")?;
+        for part in [1 << 20, 4096] {
+            let zeros = vec![0; part];
+            loop {
+                match filler.write_all(&zeros) {
+                    Ok(()) => {}
+                    Err(error) if error.kind() == ErrorKind::StorageFull => break,
+                    Err(error) => return Err(error).context("filling a disk"),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn free(&self) -> anyhow::Result<()> {
+        // Somebody who is just being started may have the file open for a moment yet.
+        let filler = OpenOptions::new().write(true).open(self.filler());
+        let emptied = filler.and_then(|filler| filler.set_len(0));
+        emptied
+            .and_then(|()| fs::remove_file(self.filler()))
+            .context("making room on a disk")
     }
 
     fn unmount(&self) -> anyhow::Result<()> {
@@ -98,27 +126,12 @@ impl SmallDisk {
         self.0.at.join("tables")
     }
 
-    fn filler(&self) -> PathBuf {
-        self.0.at.join("filler")
-    }
-
     /// Leaves no room.
     ///
     /// # Errors
     /// It cannot be written to.
     pub(crate) fn fill(&self) -> anyhow::Result<()> {
-        let mut filler = fs::File::create(self.filler()).context("filling a disk")?;
-        for part in [1 << 20, 4096] {
-            let zeros = vec![0; part];
-            loop {
-                match filler.write_all(&zeros) {
-                    Ok(()) => {}
-                    Err(error) if error.kind() == ErrorKind::StorageFull => break,
-                    Err(error) => return Err(error).context("filling a disk"),
-                }
-            }
-        }
-        Ok(())
+        self.0.fill()
     }
 
     /// Leaves room again.
@@ -126,12 +139,7 @@ impl SmallDisk {
     /// # Errors
     /// It was not full.
     pub(crate) fn free(&self) -> anyhow::Result<()> {
-        // Somebody who is just being started may have the file open for a moment yet.
-        let filler = OpenOptions::new().write(true).open(self.filler());
-        let emptied = filler.and_then(|filler| filler.set_len(0));
-        emptied
-            .and_then(|()| fs::remove_file(self.filler()))
-            .context("making room on a disk")
+        self.0.free()
     }
 }
 
@@ -159,6 +167,22 @@ impl WholeDisk {
     /// Where it is.
     pub(crate) fn path(&self) -> &Path {
         &self.mount.at
+    }
+
+    /// Leaves no room.
+    ///
+    /// # Errors
+    /// It cannot be written to.
+    pub(crate) fn fill(&self) -> anyhow::Result<()> {
+        self.mount.fill()
+    }
+
+    /// Leaves room again.
+    ///
+    /// # Errors
+    /// It was not full.
+    pub(crate) fn free(&self) -> anyhow::Result<()> {
+        self.mount.free()
     }
 
     /// All that was written so far stays, whatever happens.

@@ -19,15 +19,16 @@
 //! * [`served`] looks at what single clients get while a database refuses, and at how soon they are served again.
 //!
 //! In the environment `BROKER` names another broker to play with, `ENOUGH` after how many broken rounds a run ends, `FAULTS` the kinds
-//! that take turns (`KillBroker,CutAnswer`), `HOST_ROUNDS` how often the machine is lost, `ROUNDS` says how many rounds, `SEED` which is the first, `RIGS` how many are played side by side.
+//! that take turns (`KillBroker,CutAnswer`), `DISK_ROUNDS`
+//! how many rounds there are with a disk of the database's own, `ROUNDS` says how many rounds, `SEED` which is the first, `RIGS` how many are played side by side.
 
 mod access;
 mod checker;
 mod crowd;
 mod disk;
-mod host;
 mod load;
 mod outage;
+mod own_disk;
 mod plan;
 mod planted;
 mod proxy;
@@ -144,15 +145,14 @@ fn broker_keeps_its_promises_through_every_fault() {
 }
 
 #[test]
-fn what_is_acknowledged_outlives_the_machine() {
+fn what_is_acknowledged_outlives_machine_and_disk() {
     if !disk::may_mount() {
         println!("not shown: a disk that can be taken away takes the right to mount");
         return;
     }
-    let rounds = environment::number("HOST_ROUNDS", 3);
-    let report = play_all(1, rounds, Rig::start_on_disk, |seed| {
-        Plan::with_kind(Kind::LoseHost, seed)
-    });
+    let rounds = environment::number("DISK_ROUNDS", 4);
+    let kinds = [Kind::LoseHost, Kind::LogFull];
+    let report = play_all(1, rounds, Rig::start_on_disk, |seed| Plan::of(&kinds, seed));
     println!("{report}");
     assert!(report.broken.is_empty(), "{:?}", report.broken);
 }

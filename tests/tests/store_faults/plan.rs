@@ -54,12 +54,14 @@ pub(crate) enum Fault {
     KillActive,
     /// SIGTERM to the broker that serves; started again when another one does.
     StopActive,
-    /// The broker that serves does not reach the database.
-    IsolateActive { for_: Duration },
+    /// The broker that serves does not reach the database; or its ticks do not, while it stores on.
+    IsolateActive { ticks_only: bool, for_: Duration },
     /// The database is there and refuses.
     Refuse { how: Refusal, for_: Duration },
     /// The machine ends with broker and database on it, and forgets what was not synchronised with the disk.
     LoseHost { away: Duration },
+    /// The disk is full, and the database has nowhere to write its log to.
+    FillLog { for_: Duration },
 }
 
 /// Why a database that runs does not do what it is asked to.
@@ -130,6 +132,8 @@ pub(crate) enum Kind {
     Lie,
     /// Has no turn: takes a disk of its own.
     LoseHost,
+    /// As the one before.
+    LogFull,
 }
 
 /// Those that take turns.
@@ -189,7 +193,8 @@ impl Kind {
             | Self::Address
             | Self::CutEveryByte
             | Self::Lie
-            | Self::LoseHost => 1,
+            | Self::LoseHost
+            | Self::LogFull => 1,
         }
     }
 
@@ -217,7 +222,8 @@ impl Kind {
             | Self::Address
             | Self::CutEveryByte
             | Self::Lie
-            | Self::LoseHost => 1,
+            | Self::LoseHost
+            | Self::LogFull => 1,
         }
     }
 
@@ -267,6 +273,7 @@ impl Kind {
                 for_: contested(rng),
             },
             Self::IsolateActive => Fault::IsolateActive {
+                ticks_only: rng.bool(),
                 for_: contested(rng),
             },
             Self::DiskFull => refuse(rng, |_| Refusal::DiskFull),
@@ -283,6 +290,9 @@ impl Kind {
             Self::CutEveryByte => Fault::CutEveryByte,
             Self::Lie => Fault::Lie,
             Self::LoseHost => Fault::LoseHost { away },
+            Self::LogFull => Fault::FillLog {
+                for_: millis(rng, 200..3_000),
+            },
             Self::KillActive => Fault::KillActive,
             Self::StopActive => Fault::StopActive,
         }

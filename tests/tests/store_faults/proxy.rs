@@ -34,6 +34,9 @@ const STILL: Duration = Duration::from_millis(50);
 /// What the statements are recognised by that write messages.
 const INSERT: &[u8] = b"INTO Messages";
 
+/// What the statement is recognised by that keeps the store.
+const TICK: &[u8] = b"tick = tick + 1";
+
 /// The database's answer to an insert of one row that was prepared before.
 const CONFIRMED: &[u8] = b"2\0\0\0\x04C\0\0\0\x0fINSERT 0 1\0Z\0\0\0\x05I";
 
@@ -50,6 +53,8 @@ pub(crate) enum Sprung {
 struct Weather {
     frozen: Vec<Way>,
     delay: Duration,
+    /// Ticks wait, and what follows them on their connection.
+    holds_ticks: bool,
     /// New connections are closed at once.
     is_closed: bool,
     /// Connections made before this many cuts are gone.
@@ -129,6 +134,11 @@ impl Proxy {
     pub(crate) fn freeze(&self, ways: &[Way]) {
         let ways = ways.to_vec();
         self.change(|weather| weather.frozen = ways);
+    }
+
+    /// No tick passes until [`Self::calm`].
+    pub(crate) fn hold_ticks(&self) {
+        self.change(|weather| weather.holds_ticks = true);
     }
 
     /// Everything passes this much later until [`Self::calm`].
@@ -254,6 +264,7 @@ impl Passage<'_> {
     async fn up(&self, mut from: OwnedReadHalf, mut to: OwnedWriteHalf) {
         let mut weather = self.line.weather.subscribe();
         let mut requests = Requests::new(INSERT);
+        let mut ticks = Requests::new(TICK);
         let mut acks = Acks::default();
         let mut chunk = vec![0; CHUNK_BYTES];
         while let Some(length) = read(&mut from, &mut chunk, Way::Up, &mut weather).await {
@@ -261,6 +272,14 @@ impl Passage<'_> {
             let mut passing = bytes;
             self.line.bytes.fetch_add(length, Relaxed);
             self.line.acks.fetch_add(acks.read(bytes), Relaxed);
+            if ticks.read(bytes)
+                && weather
+                    .wait_for(|weather| !weather.holds_ticks)
+                    .await
+                    .is_err()
+            {
+                return;
+            }
             if requests.read(bytes)
                 && let Some(trap) = self.line.trap().take()
             {

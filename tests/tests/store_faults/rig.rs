@@ -75,6 +75,11 @@ impl Rig {
     pub(crate) fn start_on_disk() -> anyhow::Result<Self> {
         let disk = WholeDisk::new()?;
         let mut rig = Self::set_up(PostgresServer::start_in(disk.path())?)?;
+        for bound in ["max_wal_size = '96MB'", "min_wal_size = '48MB'"] {
+            let bounded = format!("ALTER SYSTEM SET {bound}");
+            rig.postgres.run(ANYWHERE, &bounded)?;
+        }
+        rig.postgres.restart()?;
         disk.synchronise()?;
         rig.whole_disk = Some(Arc::new(disk));
         Ok(rig)
@@ -150,24 +155,10 @@ impl Rig {
     /// # Errors
     /// It does not run.
     pub(crate) fn processes(&self) -> anyhow::Result<Vec<Pid>> {
-        let postmaster = self.postmaster()?;
-        let mut all = vec![postmaster];
-        for entry in fs::read_dir("/proc").context("listing processes")? {
-            let name = entry?.file_name();
-            let Some(number) = name.to_str().and_then(|name| name.parse::<i32>().ok()) else {
-                continue;
-            };
-            // It may end while we look.
-            let status = fs::read_to_string(format!("/proc/{number}/status")).unwrap_or_default();
-            let parent = status.lines().find_map(|line| line.strip_prefix("PPid:\t"));
-            if parent == Some(&postmaster.as_raw_nonzero().to_string()) {
-                all.extend(Pid::from_raw(number));
-            }
-        }
-        Ok(all)
+        with_children(self.postmaster()?)
     }
 
-    fn postmaster(&self) -> anyhow::Result<Pid> {
+    pub(crate) fn postmaster(&self) -> anyhow::Result<Pid> {
         let file = self
             .postgres
             .run(ANYWHERE, "SELECT pg_read_file('postmaster.pid')")?;
@@ -213,6 +204,44 @@ impl Rig {
                 let _ = fs::remove_file(entry.path());
             }
         }
+    }
+
+    /// Has the log of writes take up room until the server gives up.
+    ///
+    /// # Errors
+    /// There is always room.
+    pub(crate) async fn exhaust_log(&self) -> anyhow::Result<()> {
+        /// Segments of the log that are kept for later use, and some more.
+        const SEGMENTS: usize = 50;
+        for _ in 0..SEGMENTS {
+            // Nothing is to be switched where nothing was written.
+            let switch = "SELECT txid_current(); SELECT pg_switch_wal()";
+            if self.run_anywhere(switch).await.is_err() {
+                return Ok(());
+            }
+        }
+        anyhow::bail!("the log never needs more room")
+    }
+
+    /// Starts what may have ended by itself, until it answers.
+    ///
+    /// # Errors
+    /// It does not start.
+    pub(crate) async fn revive(&self, postmaster: Pid) -> anyhow::Result<()> {
+        patience::until("the database answers again", PATIENCE, async || {
+            if !is_running(postmaster) {
+                self.forget_dead_postmaster();
+                return self.launch().await;
+            }
+            self.run_anywhere("SELECT 1").await.map(drop)
+        })
+        .await
+    }
+
+    async fn run_anywhere(&self, sql: &'static str) -> anyhow::Result<String> {
+        let postgres = Arc::clone(&self.postgres);
+        let ran = tokio::task::spawn_blocking(move || postgres.run(ANYWHERE, sql));
+        Ok(ran.await??)
     }
 
     /// # Errors
@@ -317,6 +346,27 @@ impl Drop for Frozen {
             let _ = kill_process(*pid, Signal::CONT);
         }
     }
+}
+
+/// The postmaster and its children.
+///
+/// # Errors
+/// Processes cannot be listed.
+pub(crate) fn with_children(postmaster: Pid) -> anyhow::Result<Vec<Pid>> {
+    let mut all = vec![postmaster];
+    for entry in fs::read_dir("/proc").context("listing processes")? {
+        let name = entry?.file_name();
+        let Some(number) = name.to_str().and_then(|name| name.parse::<i32>().ok()) else {
+            continue;
+        };
+        // It may end while we look.
+        let status = fs::read_to_string(format!("/proc/{number}/status")).unwrap_or_default();
+        let parent = status.lines().find_map(|line| line.strip_prefix("PPid:\t"));
+        if parent == Some(&postmaster.as_raw_nonzero().to_string()) {
+            all.extend(Pid::from_raw(number));
+        }
+    }
+    Ok(all)
 }
 
 /// Whether a process exists and is no zombie.

@@ -47,7 +47,8 @@ pub(crate) async fn play(rig: &Rig, programs: &[Program], plan: &Plan) -> anyhow
         Ok(healed) => healed,
         Err(error) => {
             let kept = keep(plan, dir.path(), &stage.recorder.take(), &Tables::default())?;
-            stage.clear().await?;
+            // The reason why the round ended is worth more than this one.
+            let _ = stage.clear().await;
             return Err(error.context(format!("what happened is in {}", kept.display())));
         }
     };

@@ -156,7 +156,6 @@ pub(crate) struct Stage {
     /// Where clients connect.
     pub(crate) url: String,
     censuses: usize,
-    is_on_small_disk: bool,
     _nats: Option<Process>,
 }
 
@@ -177,8 +176,7 @@ impl Stage {
             move || rig.database()
         });
         let database = database.await??;
-        let is_on_small_disk = refusals.contains(&Refusal::DiskFull);
-        if is_on_small_disk {
+        if refusals.contains(&Refusal::DiskFull) {
             database.move_to_small_disk().await?;
         }
         let port = ports::free();
@@ -200,7 +198,6 @@ impl Stage {
             recorder: Recorder::start(),
             url,
             censuses: 0,
-            is_on_small_disk,
             _nats: nats,
         };
         for (number, program) in programs.iter().enumerate() {
@@ -340,15 +337,12 @@ impl Stage {
         read.await?
     }
 
-    /// Leaves the small disk to the next one who needs it.
+    /// Removes the database: a small disk has no room for many.
     ///
     /// # Errors
-    /// The database does not answer.
+    /// It does not answer.
     pub(crate) async fn clear(&self) -> anyhow::Result<()> {
-        match self.is_on_small_disk {
-            true => self.database.remove().await,
-            false => Ok(()),
-        }
+        self.database.remove().await
     }
 
     /// Stops all that run and notes who does not end well.

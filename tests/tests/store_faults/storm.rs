@@ -9,9 +9,8 @@ use tests::patience;
 use tokio::time::sleep;
 
 use crate::{
-    host,
     load::Publisher,
-    outage,
+    outage, own_disk,
     plan::{Fault, Plan, Strike, Way},
     proxy::{Proxy, Sprung},
     record::{Census, History, Micros, Turmoil},
@@ -175,9 +174,13 @@ async fn inflict(stage: &mut Stage, fault: &Fault) -> anyhow::Result<Option<Depo
             drop(frozen);
             Ok(deposed)
         }
-        Fault::IsolateActive { for_ } => {
+        Fault::IsolateActive { ticks_only, for_ } => {
             let active = stage.active().await?;
-            stage.servers[active].proxy.freeze(&[Way::Up, Way::Down]);
+            let proxy = &stage.servers[active].proxy;
+            match ticks_only {
+                true => proxy.hold_ticks(),
+                false => proxy.freeze(&[Way::Up, Way::Down]),
+            }
             sleep(*for_).await;
             let deposed = Deposed::look(stage, active).await?;
             stage.servers[active].proxy.calm();
@@ -222,7 +225,8 @@ async fn inflict_alone(stage: &mut Stage, fault: &Fault) -> anyhow::Result<()> {
             sleep(*away).await;
             stage.rig.launch().await
         }
-        Fault::LoseHost { away } => host::lose(stage, *away).await,
+        Fault::LoseHost { away } => own_disk::lose(stage, *away).await,
+        Fault::FillLog { for_ } => own_disk::fill(stage, *for_).await,
         Fault::Refuse { how, for_ } => outage::pass(stage, *how, *for_).await,
         Fault::KillPostmaster { away } => stage.rig.replace_postmaster(Signal::KILL, *away).await,
         Fault::ImmediateStop { away } => stage.rig.replace_postmaster(Signal::QUIT, *away).await,

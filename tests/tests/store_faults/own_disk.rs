@@ -1,4 +1,4 @@
-//! The loss of the whole machine: broker and database end at once, and what the disk has not got is gone.
+//! What the database's own disk can do: be lost with the whole machine, and be full with nowhere to write the log to.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use tests::patience;
 use tokio::time::sleep;
 
 use crate::{
-    rig::is_running,
+    rig::{Frozen, is_running, with_children},
     stage::{PATIENCE, Stage},
 };
 
@@ -17,16 +17,20 @@ use crate::{
 /// # Errors
 /// Something does not end, or does not come back.
 pub(crate) async fn lose(stage: &mut Stage, away: Duration) -> anyhow::Result<()> {
-    let processes = stage.rig.processes()?;
-    // Nobody does anything between the loss of the disk and its own end: a commit is synchronised, or it never was.
-    let frozen = (stage.servers[0].freeze()?, stage.rig.freeze()?);
+    // Nobody does anything between the loss of the disk and its own end: a commit is synchronised, or it never was. The
+    // postmaster first, so that it has no further child.
+    let postmaster = stage.rig.postmaster()?;
+    let server = stage.servers[0].freeze()?;
+    let parent = Frozen::all(vec![postmaster]);
+    let processes = with_children(postmaster)?;
+    let children = Frozen::all(processes.clone());
     stage.rig.whole_disk()?.lose_power()?;
     stage.servers[0].kill();
     for process in &processes {
         // It may have ended before.
         let _ = kill_process(*process, Signal::KILL);
     }
-    drop(frozen);
+    drop((server, parent, children));
     patience::until("the database's processes end", PATIENCE, async || {
         let left = processes.iter().filter(|pid| is_running(**pid)).count();
         ensure!(left == 0, "{left} of them are there");
@@ -41,4 +45,18 @@ pub(crate) async fn lose(stage: &mut Stage, away: Duration) -> anyhow::Result<()
     stage.rig.forget_dead_postmaster();
     stage.rig.launch().await?;
     stage.servers[0].start()
+}
+
+/// Leaves the database no room for its log, upon which it ends itself, and gives it room again after a while.
+///
+/// # Errors
+/// It does not notice, or does not come back.
+pub(crate) async fn fill(stage: &Stage, for_: Duration) -> anyhow::Result<()> {
+    let postmaster = stage.rig.postmaster()?;
+    let disk = stage.rig.whole_disk()?;
+    disk.fill()?;
+    stage.rig.exhaust_log().await?;
+    sleep(for_).await;
+    disk.free()?;
+    stage.rig.revive(postmaster).await
 }
