@@ -80,7 +80,8 @@ impl Access {
                 Refusal::Address { by_name: false }
                 | Refusal::DiskFull
                 | Refusal::TooManyClients
-                | Refusal::ReadOnly { .. } => {}
+                | Refusal::ReadOnly { .. }
+                | Refusal::InRecovery => {}
             }
         }
         access.write()?;

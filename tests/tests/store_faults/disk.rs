@@ -76,9 +76,13 @@ impl Mount {
     }
 
     fn free(&self) -> anyhow::Result<()> {
-        // Somebody who is just being started may have the file open for a moment yet.
+        // Somebody who is just being started may have the file open for a moment yet, and a disk that loses its power
+        // would have it again.
         let filler = OpenOptions::new().write(true).open(self.filler());
-        let emptied = filler.and_then(|filler| filler.set_len(0));
+        let emptied = filler.and_then(|filler| {
+            filler.set_len(0)?;
+            filler.sync_all()
+        });
         emptied
             .and_then(|()| fs::remove_file(self.filler()))
             .context("making room on a disk")

@@ -30,6 +30,7 @@ pub(crate) enum Outage {
     DiskFull,
     TooManyClients(Crowd),
     ReadOnly,
+    InRecovery,
     Password { new: String, in_file: bool },
     Address { port: u16, by_name: bool },
 }
@@ -55,6 +56,10 @@ impl Outage {
                     terminate(stage, &format!("SELECT pid {SESSIONS}")).await?;
                 }
                 Ok(Self::ReadOnly)
+            }
+            Refusal::InRecovery => {
+                stage.rig.demote().await?;
+                Ok(Self::InRecovery)
             }
             Refusal::Password { in_file } => {
                 let new = stage.servers[0].access.change_password().await?;
@@ -91,6 +96,7 @@ impl Outage {
                 let off = "ALTER SYSTEM RESET default_transaction_read_only";
                 reconfigure(stage, off, "off").await
             }
+            Self::InRecovery => stage.rig.promote().await,
             Self::Password { new, in_file } => {
                 let server = &mut stage.servers[0];
                 server.access.learn(new);

@@ -73,6 +73,8 @@ pub(crate) enum Refusal {
     TooManyClients,
     /// Sessions that are there are ended, or notice it themselves.
     ReadOnly { ends_sessions: bool },
+    /// It follows another one, until it is promoted.
+    InRecovery,
     /// The role's password is another one; the broker is told later, in its password file or in its configuration.
     Password { in_file: bool },
     /// It has gone to another address; the name leads nowhere before it leads there, or the broker is told later.
@@ -278,8 +280,11 @@ impl Kind {
             },
             Self::DiskFull => refuse(rng, |_| Refusal::DiskFull),
             Self::TooManyClients => refuse(rng, |_| Refusal::TooManyClients),
-            Self::ReadOnly => refuse(rng, |rng| Refusal::ReadOnly {
-                ends_sessions: rng.bool(),
+            Self::ReadOnly => refuse(rng, |rng| match rng.u8(0..3) {
+                0 => Refusal::InRecovery,
+                other => Refusal::ReadOnly {
+                    ends_sessions: other == 1,
+                },
             }),
             Self::Password => refuse(rng, |rng| Refusal::Password {
                 in_file: rng.bool(),

@@ -8,7 +8,7 @@ use std::{
 };
 
 use anyhow::{Context as _, ensure};
-use broker_store::conformance::postgres_server::PostgresServer;
+use broker_store::conformance::postgres_server::{PostgresServer, hand_over};
 use rustix::process::{Pid, Signal, kill_process};
 use tests::{patience, streaming_server::Store};
 
@@ -126,9 +126,10 @@ impl Rig {
                 ends_sessions: false,
             },
             Refusal::Address { .. } => Refusal::Address { by_name: false },
-            Refusal::TooManyClients | Refusal::ReadOnly { .. } | Refusal::Password { .. } => {
-                refusal
-            }
+            Refusal::TooManyClients
+            | Refusal::ReadOnly { .. }
+            | Refusal::InRecovery
+            | Refusal::Password { .. } => refusal,
         }
     }
 
@@ -204,6 +205,32 @@ impl Rig {
                 let _ = fs::remove_file(entry.path());
             }
         }
+    }
+
+    /// Starts the server anew as one that follows another one, whatever that is.
+    ///
+    /// # Errors
+    /// It does not start.
+    pub(crate) async fn demote(&self) -> anyhow::Result<()> {
+        let (postgres, signal) = (Arc::clone(&self.postgres), self.data.join("standby.signal"));
+        let demoted = tokio::task::spawn_blocking(move || {
+            postgres.stop()?;
+            fs::write(&signal, "").context("asking for a standby")?;
+            hand_over(&signal)?;
+            postgres.launch()?;
+            anyhow::Ok(())
+        });
+        demoted.await?
+    }
+
+    /// Lets it write from now on.
+    ///
+    /// # Errors
+    /// It does not become a server of its own.
+    pub(crate) async fn promote(&self) -> anyhow::Result<()> {
+        let promoted = self.run_anywhere("SELECT pg_promote()").await?;
+        ensure!(promoted == "t", "not promoted");
+        Ok(())
     }
 
     /// Has the log of writes take up room until the server gives up.

@@ -40,7 +40,7 @@ const PROBE_EVERY: Duration = Duration::from_millis(25);
 /// Whether what is stored can be read meanwhile.
 fn can_be_read(how: Refusal) -> bool {
     match how {
-        Refusal::DiskFull | Refusal::ReadOnly { .. } => true,
+        Refusal::DiskFull | Refusal::ReadOnly { .. } | Refusal::InRecovery => true,
         Refusal::TooManyClients | Refusal::Password { .. } | Refusal::Address { .. } => false,
     }
 }
@@ -171,6 +171,7 @@ fn clients_are_served_as_far_as_the_database_goes() {
         Refusal::ReadOnly {
             ends_sessions: true,
         },
+        Refusal::InRecovery,
         Refusal::Password { in_file: true },
         Refusal::Address { by_name: true },
     ];
