@@ -1,6 +1,6 @@
 //! The SQL store: the tables of nats-streaming-server in PostgreSQL, written under a fence.
 //!
-//! Four sessions: two writing lanes, one for reads, one that holds the lock. All their sockets
+//! Four sessions, of a standby too: two writing lanes, one for reads, one that holds the lock. All their sockets
 //! belong to the thread that uses the store. How the protocol was decided and measured: the fence in
 //! `messages`, ownership in `lease`.
 
@@ -22,6 +22,7 @@ mod sweep;
 pub mod tls;
 mod totals;
 mod unlocked;
+mod warm;
 
 use std::{cell::RefCell, rc::Rc, sync::Arc};
 
@@ -32,6 +33,7 @@ use self::{
     active::Active,
     lease::{Attempt, Candidate},
     session::Session,
+    warm::Warm,
 };
 pub use self::{
     current::Sources,
@@ -71,7 +73,7 @@ pub struct PostgresStore {
     config: PostgresConfig,
     /// Kept between activations that found another owner: how long the owner's tick has stood still
     /// is known only to one who looks again and again.
-    candidate: RefCell<Option<Candidate>>,
+    candidate: RefCell<Option<(Candidate, Warm)>>,
     active: RefCell<Option<Rc<Active>>>,
 }
 
@@ -88,14 +90,17 @@ impl PostgresStore {
 
     async fn open(&self) -> Result<Activation, StoreError> {
         self.stop().await;
-        let mut candidate = self.candidate().await?;
+        let sources = &self.config.sources;
+        let (mut candidate, mut warm) = self.candidate().await?;
         match candidate.attempt().await? {
             Attempt::Held { holder } => {
-                *self.candidate.borrow_mut() = Some(candidate);
+                warm.keep(sources, &candidate.owner, candidate.has_totals)
+                    .await;
+                *self.candidate.borrow_mut() = Some((candidate, warm));
                 Ok(Activation::Standby { holder })
             }
             Attempt::Taken => {
-                let (active, recovered) = Active::start(&self.config.sources, &candidate).await?;
+                let (active, recovered) = Active::start(sources, &candidate, warm).await?;
                 *self.active.borrow_mut() = Some(Rc::new(active));
                 Ok(Activation::Active(recovered))
             }
@@ -103,20 +108,22 @@ impl PostgresStore {
     }
 
     /// The candidate of the last activation, or a new one under a new id.
-    async fn candidate(&self) -> Result<Candidate, StoreError> {
+    async fn candidate(&self) -> Result<(Candidate, Warm), StoreError> {
         let kept = self.candidate.borrow_mut().take();
         let sources = &self.config.sources;
-        if let Some(candidate) =
-            kept.filter(|kept| !kept.session.is_closed() && kept.session.is_made_with(sources))
-        {
-            return Ok(candidate);
+        if let Some(kept) = kept.filter(|(candidate, _)| {
+            !candidate.session.is_closed() && candidate.session.is_made_with(sources)
+        }) {
+            return Ok(kept);
         }
         let owner = fresh_owner_id()
             .ok_or_else(|| StoreError::Config("the system gives no random numbers".to_owned()))?;
         let session = Session::open(sources, &owner).await?;
+        let warm = Warm::open(sources, &owner).await?;
         schema::ensure(&session).await?;
         let has_totals = schema::ensure_totals(&session).await?;
-        Ok(Candidate::new(session, owner, has_totals))
+        warm.prepare(has_totals).await?;
+        Ok((Candidate::new(session, owner, has_totals), warm))
     }
 
     async fn stop(&self) {

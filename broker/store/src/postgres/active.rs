@@ -22,6 +22,7 @@ use super::{
     sqlstate::Verdict,
     sweep::Sweep,
     totals::{self, TotalsColumns},
+    warm::Warm,
 };
 use crate::{
     StoreError,
@@ -82,13 +83,14 @@ impl Drop for Task {
 }
 
 impl Active {
-    /// Recovers and starts to tick. The lock has just been taken by `candidate`; it is given back if
-    /// this fails.
+    /// Recovers and starts to tick, with the sessions that the standby had ready. The lock has just been taken by
+    /// `candidate`; it is given back if this fails.
     pub(super) async fn start(
         sources: &Sources,
         candidate: &Candidate,
+        warm: Warm,
     ) -> Result<(Self, Recovered), StoreError> {
-        let started = Self::recover_and_connect(sources, candidate).await;
+        let started = Self::recover_and_connect(sources, candidate, warm).await;
         if started.is_err() {
             let session = Rc::clone(&candidate.session);
             lease::release(sources, &candidate.owner, Some(session)).await;
@@ -99,6 +101,7 @@ impl Active {
     async fn recover_and_connect(
         sources: &Sources,
         candidate: &Candidate,
+        warm: Warm,
     ) -> Result<(Self, Recovered), StoreError> {
         let owner = candidate.owner.clone();
         let lost = watch::Sender::new(false);
@@ -110,7 +113,8 @@ impl Active {
             Rc::clone(&lock),
             lost.clone(),
         )));
-        let session = Rc::new(Session::open(sources, &owner).await?);
+        let sessions = warm.take(sources, &owner).await?;
+        let session = sessions.reading;
         let has_totals = candidate.has_totals;
         if has_totals {
             let forgotten = totals::forget_others(&session).await;
@@ -118,12 +122,9 @@ impl Active {
         }
         let read = recover::read(&session, has_totals).await?;
         let recovered = read.rows.assemble()?;
-        let lanes = [
-            Lane::open(sources, &owner).await?,
-            Lane::open(sources, &owner).await?,
-        ];
-        let reading = Rc::new(Renewable::new(session));
+        let lanes = sessions.lanes.map(Lane::new);
         let renewed = lanes.iter().map(|lane| &lane.connection);
+        let reading = Rc::new(Renewable::new(session));
         let renewed = renewed.chain([&reading, &lock]).cloned().collect();
         let renewal = renew(sources.clone(), owner.clone(), renewed);
         let sweep = Sweep::start(sources, &owner, has_totals, &lost);
@@ -357,12 +358,11 @@ impl Active {
 }
 
 impl Lane {
-    async fn open(sources: &Sources, owner: &str) -> Result<Self, StoreError> {
-        let session = Rc::new(Session::open(sources, owner).await?);
-        Ok(Self {
+    fn new(session: Rc<Session>) -> Self {
+        Self {
             connection: Rc::new(Renewable::new(session)),
             former: Cell::new(None),
-        })
+        }
     }
 
     /// Gives the connection up, remembering its backend.

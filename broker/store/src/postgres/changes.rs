@@ -15,7 +15,7 @@ use crate::{
 
 /// Parts of the statement touch different tables or different rows: no row may be changed twice in
 /// one statement. The order of parts is undefined and does not matter.
-const WRITE: &str = "
+pub(super) const WRITE: &str = "
     WITH owner AS MATERIALIZED (SELECT 1 FROM StoreLock WHERE id = $1 FOR KEY SHARE),
     info AS (
         INSERT INTO ServerInfo (uniquerow, id, proto, version)

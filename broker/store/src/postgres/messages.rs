@@ -50,6 +50,9 @@ const LAST: &str = "
     SELECT t.id, (SELECT max(m.seq) FROM Messages m WHERE m.id = t.id)
     FROM unnest($1::int4[]) AS t(id)";
 
+/// What a writing session executes at every flush with messages.
+pub(super) const STATEMENTS: [&str; 2] = [INSERT, INSERT_AND_TRIM];
+
 /// What a fenced statement has found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Fenced {

@@ -64,6 +64,25 @@ const SUBSCRIPTIONS: &str = "
 const PENDING: &str =
     "SELECT subid, seq, lastsent, pending, acks FROM SubsPending ORDER BY subid, row";
 
+/// All that [`read`] executes.
+pub(super) fn statements(has_totals: bool) -> [&'static str; 9] {
+    [
+        COUNTERS,
+        MARKED,
+        SERVER_INFO,
+        CLIENTS,
+        CHANNELS,
+        DELETED_CHANNELS,
+        if has_totals {
+            HELD
+        } else {
+            HELD_WITHOUT_RECORD
+        },
+        SUBSCRIPTIONS,
+        PENDING,
+    ]
+}
+
 /// The rows, and the counters that an owner continues.
 #[derive(Debug)]
 pub(super) struct Read {

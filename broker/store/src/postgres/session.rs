@@ -2,6 +2,7 @@
 
 use std::{cell::RefCell, collections::HashMap, fmt, rc::Rc, sync::Arc, time::Duration};
 
+use futures_util::future::try_join_all;
 use tokio::{task::JoinHandle, time::timeout};
 use tokio_postgres::{
     Client, NoTls, Row, RowStream, Socket, Statement,
@@ -243,6 +244,15 @@ impl Session {
         self.in_time(self.client.batch_execute(sql))
             .await?
             .map_err(Failure::Database)
+    }
+
+    /// Prepares statements for their first use, all in one round trip.
+    pub(super) async fn prepare(
+        &self,
+        statements: impl IntoIterator<Item = &'static str>,
+    ) -> Result<(), Failure> {
+        let prepared = statements.into_iter().map(|sql| self.statement(sql));
+        self.in_time(try_join_all(prepared)).await?.map(drop)
     }
 
     async fn statement(&self, sql: &'static str) -> Result<Statement, Failure> {

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::records::{from_column, to_column};
 
-const PUT: &str = "
+pub(super) const PUT: &str = "
     WITH owner AS MATERIALIZED (SELECT 1 FROM StoreLock WHERE id = $1 FOR KEY SHARE),
     put AS (
         INSERT INTO stanchion_totals (id, first, last, messages, bytes)
@@ -24,7 +24,7 @@ const PUT: &str = "
     SELECT count(*) FROM owner";
 
 /// Of channels that somebody else has deleted.
-const FORGET_OTHERS: &str = "
+pub(super) const FORGET_OTHERS: &str = "
     DELETE FROM stanchion_totals t WHERE NOT EXISTS (SELECT FROM Channels c WHERE c.id = t.id)";
 
 const COUNT: &str = "
