@@ -10,6 +10,7 @@ mod current;
 mod lease;
 mod messages;
 mod observer;
+mod pooled;
 pub mod preconditions;
 mod reads;
 mod recover;
@@ -32,7 +33,7 @@ use futures_util::future::{self, FutureExt, LocalBoxFuture};
 use self::{
     active::Active,
     lease::{Attempt, Candidate},
-    session::Session,
+    session::{Failure, Session},
     warm::Warm,
 };
 pub use self::{
@@ -120,6 +121,14 @@ impl PostgresStore {
             .ok_or_else(|| StoreError::Config("the system gives no random numbers".to_owned()))?;
         let session = Session::open(sources, &owner).await?;
         let warm = Warm::open(sources, &owner).await?;
+        if let Some(other) = warm.reading() {
+            let pooled = pooled::is_pooled(&session, other).await;
+            let looking =
+                |failure: Failure| failure.into_store_error("looking for a pooler on the way");
+            if pooled.map_err(looking)? {
+                return Err(StoreError::Config(pooled::REFUSAL.to_owned()));
+            }
+        }
         schema::ensure(&session).await?;
         let has_totals = schema::ensure_totals(&session).await?;
         warm.prepare(has_totals).await?;

@@ -7,7 +7,7 @@ use tokio_postgres::{config::Host, error::SqlState};
 
 use super::{
     current::Sources,
-    schema,
+    pooled, schema,
     session::{Failure, Session},
     source::{Source, SslMode},
     unlocked::Watch,
@@ -57,7 +57,7 @@ pub enum Outcome {
 /// One line of the report.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
-    /// What was looked at: `dns`, `tcp`, `tls`, `login`, `version`, `schema`, `rights`, `contents`, `lock`, `writers`.
+    /// What was looked at: `dns`, `tcp`, `tls`, `login`, `pooler`, `version`, `schema`, `rights`, `contents`, `lock`, `writers`.
     pub subject: &'static str,
     pub outcome: Outcome,
 }
@@ -91,6 +91,9 @@ pub async fn check(source: &Source, cluster_id: &str, report: &mut impl FnMut(Fi
     let Some(session) = log_in(source, &mut tell).await else {
         return;
     };
+    if !is_direct(source, &session, &mut tell).await {
+        return;
+    }
     if let Err(failure) = look(&session, cluster_id, &mut tell).await {
         tell("database", Outcome::Bad(failure.to_string()));
     }
@@ -174,6 +177,34 @@ async fn log_in(source: &Source, tell: &mut impl FnMut(&'static str, Outcome)) -
             None
         }
     }
+}
+
+/// Whether each session has a backend of its own, as far as can be seen.
+async fn is_direct(
+    source: &Source,
+    session: &Session,
+    tell: &mut impl FnMut(&'static str, Outcome),
+) -> bool {
+    let second = match Session::open(&Sources::from(source.clone()), "check").await {
+        Ok(second) => second,
+        Err(error) => {
+            let cause = std::error::Error::source(&error).map(ToString::to_string);
+            let text = cause.unwrap_or_else(|| error.to_string());
+            tell(
+                "pooler",
+                Outcome::Doubtful(format!("no second session to compare with: {text}")),
+            );
+            return true;
+        }
+    };
+    let outcome = match pooled::is_pooled(session, &second).await {
+        Ok(false) => Outcome::Good("none, or one that keeps sessions whole".to_owned()),
+        Ok(true) => Outcome::Bad(pooled::REFUSAL.to_owned()),
+        Err(failure) => Outcome::Bad(failure.to_string()),
+    };
+    let is_direct = !matches!(outcome, Outcome::Bad(_));
+    tell("pooler", outcome);
+    is_direct
 }
 
 /// Whether the database itself has refused, so that the way to it works.

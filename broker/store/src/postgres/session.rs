@@ -5,7 +5,7 @@ use std::{cell::RefCell, collections::HashMap, fmt, rc::Rc, sync::Arc, time::Dur
 use futures_util::future::try_join_all;
 use tokio::{task::JoinHandle, time::timeout};
 use tokio_postgres::{
-    Client, NoTls, Row, RowStream, Socket, Statement,
+    Client, NoTls, Row, RowStream, SimpleQueryMessage, Socket, Statement,
     config::SslMode as Negotiation,
     error::SqlState,
     tls::{MakeTlsConnect, TlsConnect},
@@ -172,8 +172,7 @@ impl Session {
             self.query("SELECT set_config($1, $2, false)", &[name, value])
                 .await?;
         }
-        let row = self.query("SELECT pg_backend_pid()", &[]).await?;
-        self.backend = row[0].get(0);
+        self.backend = self.ask_backend("SELECT pg_backend_pid()").await?;
         Ok(())
     }
 
@@ -244,6 +243,18 @@ impl Session {
         self.in_time(self.client.batch_execute(sql))
             .await?
             .map_err(Failure::Database)
+    }
+
+    /// Which backend answers, after statements without parameters. Asked without a prepared statement, which would be
+    /// lost where sessions are shared.
+    pub(super) async fn ask_backend(&self, sql: &str) -> Result<i32, Failure> {
+        let answers = self.in_time(self.client.simple_query(sql)).await?;
+        let answers = answers.map_err(Failure::Database)?;
+        let backend = answers.iter().find_map(|answer| match answer {
+            SimpleQueryMessage::Row(row) => row.get(0)?.parse().ok(),
+            _ => None,
+        });
+        Ok(backend.unwrap_or(0))
     }
 
     /// Prepares statements for their first use, all in one round trip.

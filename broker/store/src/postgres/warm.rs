@@ -51,6 +51,11 @@ impl Warm {
         Ok(warm)
     }
 
+    /// The one for reading, while it is there.
+    pub(super) fn reading(&self) -> Option<&Session> {
+        self.reading.as_deref()
+    }
+
     /// Uses each session that was not used for a while; one that does not answer is replaced.
     pub(super) async fn keep(&mut self, sources: &Sources, owner: &str, has_totals: bool) {
         if self.used.elapsed() < PERIOD {
