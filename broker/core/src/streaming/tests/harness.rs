@@ -227,8 +227,10 @@ impl World {
     /// Ends the flush of a lane; with `Stored` it is in the store.
     pub(super) fn finish_flush(&mut self, lane: usize, outcome: FlushOutcome) {
         let batch = self.flights[lane].take().expect("a flush is under way");
-        if outcome == FlushOutcome::Stored {
-            self.store.apply(&batch);
+        match outcome {
+            FlushOutcome::Stored => self.store.apply(&batch),
+            FlushOutcome::Refused { .. } => self.store.refuse(&batch),
+            FlushOutcome::Foreign { .. } | FlushOutcome::Deposed => {}
         }
         self.engine.flushed(lane, outcome, self.clock.now());
     }

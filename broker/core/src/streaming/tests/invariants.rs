@@ -7,6 +7,7 @@ mod closed_is_silent;
 mod first_deliveries_rise;
 mod one_message_per_sequence;
 mod positions_follow_acks;
+mod used_channels_stay;
 mod window_is_kept;
 
 use std::time::Duration;
@@ -85,6 +86,10 @@ pub(super) enum Event {
     },
     /// A flush ended well.
     Stored,
+    /// The store has deleted a channel with all that was in it. Another one of this name begins anew.
+    Deleted {
+        channel: String,
+    },
     /// The store did not do what it was asked for, or not yet.
     StoreLags,
     /// The server died and is there again.
@@ -103,6 +108,7 @@ pub(super) trait Law {
 pub(super) fn all(terms: &[Terms]) -> Vec<Box<dyn Law>> {
     vec![
         Box::new(acknowledged_messages_stay::Book::default()),
+        Box::new(used_channels_stay::Book::new(terms)),
         Box::new(one_message_per_sequence::Book::default()),
         Box::new(first_deliveries_rise::Book::new(terms)),
         Box::new(window_is_kept::Book::new(terms)),

@@ -1,7 +1,10 @@
 //! A store as a few maps. It checks what every store relies on: sequences without holes or
 //! repetition, changes for channels that exist, trims that touch no row of their own batch.
 
-use std::{collections::BTreeMap, ops::RangeBounds};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::RangeBounds,
+};
 
 use broker_proto::streaming::{ClientInfo, MsgProto, ServerInfo, SubState};
 use bytes::Bytes;
@@ -20,6 +23,8 @@ pub(super) struct ModelStore {
     /// How many channels of a name were deleted.
     eras: BTreeMap<String, u64>,
     last_subscription_id: u64,
+    /// Records that were to be deleted by a batch that was refused: they stay until their channel goes.
+    left: BTreeSet<u64>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -80,6 +85,15 @@ impl ModelStore {
         }
     }
 
+    /// Takes nothing of a batch.
+    pub(super) fn refuse(&mut self, batch: &Batch) {
+        for change in &batch.changes {
+            if let Change::DeleteSubscription { id, .. } = change {
+                self.left.insert(id.0);
+            }
+        }
+    }
+
     fn change(&mut self, change: &Change) {
         match change.clone() {
             Change::PutServerInfo(info) => self.server_info = Some(info),
@@ -102,7 +116,7 @@ impl ModelStore {
             Change::DeleteChannel { id } => {
                 let gone = self.channels.remove(&id.0).unwrap();
                 assert!(
-                    gone.subs.is_empty(),
+                    gone.subs.keys().all(|id| self.left.contains(id)),
                     "records are deleted before their channel"
                 );
                 *self.eras.entry(gone.name).or_default() += 1;

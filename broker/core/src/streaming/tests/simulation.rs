@@ -1,8 +1,10 @@
-//! A seeded storm of publishes, acks, ends, restarts, slow and failing stores under the eyes of all laws, then a calm
-//! in which everything must arrive. The seed fixes the whole run and is in every failure message.
+//! A seeded storm of publishes, acks, ends, restarts, slow and failing stores, in some seeds of deleted channels, under
+//! the eyes of all laws, then a calm in which everything must arrive. The seed fixes the whole run and is in every
+//! failure message.
 
 mod calm;
 mod clients;
+mod deserted;
 mod reader;
 mod seen;
 mod server;
@@ -12,7 +14,10 @@ use std::{
     time::Duration,
 };
 
-use self::reader::Reader;
+use self::{
+    deserted::Deserted,
+    reader::{Position, Reader},
+};
 use super::{
     harness::World,
     invariants::{self, Event, Law, Terms},
@@ -46,21 +51,32 @@ struct Storm {
     dice: Dice,
     world: World,
     readers: Vec<Reader>,
-    /// What was published, by guid: channel and payload; and whether it was acked.
-    sent: BTreeMap<String, (String, String, bool)>,
+    /// What was published, by guid.
+    sent: BTreeMap<String, Sent>,
     /// What came, by who shares a position.
-    received: BTreeMap<(String, String), BTreeSet<u64>>,
+    received: BTreeMap<Position, BTreeSet<u64>>,
     foreign: usize,
     laws: Vec<Box<dyn Law>>,
     /// Everything that happened, and when.
     trace: Vec<String>,
     /// Most messages of a channel; 0 for no limit.
     max_msgs: u64,
+    deserted: Deserted,
+}
+
+/// What was published.
+struct Sent {
+    channel: String,
+    data: String,
+    /// It was acked in the channel of its name that came after so many others.
+    acked: Option<u64>,
 }
 
 impl Storm {
     fn new(seed: u64) -> Self {
         let mut config = EngineConfig::default();
+        // Without a common divisor with what else depends on the seed.
+        let deserted = Deserted::new(seed % 5 == 2, &mut config.limits);
         let max_msgs = if seed.is_multiple_of(3) { 25 } else { 0 };
         if max_msgs > 0 {
             config.limits.max_msgs = max_msgs;
@@ -73,7 +89,13 @@ impl Storm {
         world.reads_at_once = false;
         world.counts_at_once = false;
         world.is_guessing = seed.is_multiple_of(5) || max_msgs > 0;
-        let readers: Vec<Reader> = (0..READERS).map(Reader::new).collect();
+        let mut readers: Vec<Reader> = (0..READERS).map(Reader::new).collect();
+        if deserted.happens {
+            // Requests that wait for the store keep a channel.
+            readers[LASTING..]
+                .iter_mut()
+                .for_each(Reader::start_by_time);
+        }
         let terms: Vec<Terms> = readers.iter().map(Reader::terms).collect();
         Self {
             dice: Dice(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1),
@@ -85,11 +107,19 @@ impl Storm {
             received: BTreeMap::new(),
             foreign: 0,
             max_msgs,
+            deserted,
         }
     }
 
     /// Lets every law see what happened.
     fn tell(&mut self, event: &Event) {
+        for channel in self.deserted.deleted(&self.world.store) {
+            self.show(&Event::Deleted { channel });
+        }
+        self.show(event);
+    }
+
+    fn show(&mut self, event: &Event) {
         self.trace
             .push(format!("{:?} {event:?}", self.world.clock.elapsed));
         for law in &mut self.laws {
@@ -122,6 +152,9 @@ impl Storm {
     }
 
     fn step(&mut self) {
+        if self.deserted.happens && self.dice.one_in(15) {
+            self.come_or_go();
+        }
         match self.dice.below(100) {
             0..30 => self.publish(),
             30..55 => self.ack(),
@@ -150,18 +183,25 @@ fn run(seed: u64) -> Vec<String> {
     }
     storm.calm();
     storm.judge();
+    if storm.deserted.happens {
+        storm.leave_for_good();
+    }
     storm.trace
 }
 
 #[test]
 fn every_law_holds_and_everything_arrives_after_the_storm() {
+    let mut deletions = 0;
     for seed in 1..=40 {
         let result = std::panic::catch_unwind(|| run(seed));
-        if let Err(panic) = result {
+        let trace = result.unwrap_or_else(|panic| {
             eprintln!("the storm of seed {seed} broke it");
             std::panic::resume_unwind(panic);
-        }
+        });
+        let events = trace.iter();
+        deletions += events.filter(|event| event.contains("Deleted")).count();
     }
+    assert!(deletions > 50, "only {deletions} channels were deleted");
 }
 
 #[test]

@@ -54,6 +54,11 @@ impl Law for Book {
             Event::Acked { reader, sequence } => drop(self.take(*reader, *sequence)),
             Event::Ending { reader } => self.out.retain(|(other, _), _| other != reader),
             Event::Restarted => self.out.clear(),
+            Event::Deleted { channel } => {
+                let terms = &self.terms;
+                self.out
+                    .retain(|(reader, _), _| terms[*reader].channel != *channel);
+            }
             Event::StoreLags => self.lagged = now,
             Event::Passed => {
                 for ((reader, sequence), since) in &self.out {

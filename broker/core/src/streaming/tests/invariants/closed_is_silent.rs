@@ -12,34 +12,49 @@ enum State {
     Unsure,
 }
 
-pub(super) struct Book(Vec<State>);
+pub(super) struct Book {
+    terms: Vec<Terms>,
+    /// By reader.
+    states: Vec<State>,
+}
 
 impl Book {
     pub(super) fn new(terms: &[Terms]) -> Self {
-        Self(vec![State::Closed; terms.len()])
+        Self {
+            terms: terms.to_vec(),
+            states: vec![State::Closed; terms.len()],
+        }
     }
 }
 
 impl Law for Book {
     fn see(&mut self, event: &Event, _world: &World) {
         match event {
-            Event::Asked { reader } if self.0[*reader] == State::Closed => {
-                self.0[*reader] = State::Asked;
+            Event::Asked { reader } if self.states[*reader] == State::Closed => {
+                self.states[*reader] = State::Asked;
             }
-            Event::Opened { reader } => self.0[*reader] = State::Open,
-            Event::Ending { reader } => self.0[*reader] = State::Ending,
-            Event::Ended { reader } if self.0[*reader] == State::Ending => {
-                self.0[*reader] = State::Closed;
+            Event::Opened { reader } => self.states[*reader] = State::Open,
+            Event::Ending { reader } => self.states[*reader] = State::Ending,
+            Event::Ended { reader } if self.states[*reader] == State::Ending => {
+                self.states[*reader] = State::Closed;
+            }
+            // With its channel everything goes that the server may have thought of a subscription.
+            Event::Deleted { channel } => {
+                for (terms, state) in self.terms.iter().zip(&mut self.states) {
+                    if terms.channel == *channel {
+                        *state = State::Closed;
+                    }
+                }
             }
             Event::Restarted => {
-                for state in &mut self.0 {
+                for state in &mut self.states {
                     if matches!(state, State::Asked | State::Ending) {
                         *state = State::Unsure;
                     }
                 }
             }
             Event::Delivered { reader, message } => {
-                let state = self.0[*reader];
+                let state = self.states[*reader];
                 assert!(
                     matches!(state, State::Open | State::Unsure),
                     "{} came to {reader}, which is {state:?}",

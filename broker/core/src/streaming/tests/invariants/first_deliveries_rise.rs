@@ -1,4 +1,4 @@
-//! What a subscription gets for the first time comes in the order of its channel, as long as the server lives.
+//! What a subscription gets for the first time comes in the order of its channel, as long as the server lives and the channel is there.
 
 use super::{Event, Law, Terms, World};
 
@@ -32,6 +32,13 @@ impl Law for Book {
             }
             // Positions are written a little later; without durable name there is none to come back to.
             Event::Restarted => self.highest.fill(0),
+            Event::Deleted { channel } => {
+                for (terms, highest) in self.terms.iter().zip(&mut self.highest) {
+                    if terms.channel == *channel {
+                        *highest = 0;
+                    }
+                }
+            }
             Event::Opened { reader } if !self.terms[*reader].is_durable() => {
                 self.highest[*reader] = 0;
             }

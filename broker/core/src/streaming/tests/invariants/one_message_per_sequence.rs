@@ -1,4 +1,5 @@
-//! A sequence of a channel is one message for ever, for everybody, and no message has two sequences.
+//! A sequence of a channel is one message for everybody until the channel is deleted, and no message has two sequences
+//! or comes back in a later channel of the same name.
 
 use std::collections::BTreeMap;
 
@@ -8,10 +9,10 @@ use super::{Event, Law, World};
 
 #[derive(Default)]
 pub(super) struct Book {
-    /// By channel and sequence.
-    messages: BTreeMap<(String, u64), Bytes>,
+    /// By channel, how many of this name were gone by then, and sequence.
+    messages: BTreeMap<(String, u64, u64), Bytes>,
     /// The other way round.
-    sequences: BTreeMap<(String, Bytes), u64>,
+    sequences: BTreeMap<(String, Bytes), (u64, u64)>,
 }
 
 impl Law for Book {
@@ -24,9 +25,10 @@ impl Law for Book {
             world.store.has_held(channel, sequence, data),
             "{sequence} of {channel} was delivered and is not durable"
         );
+        let era = world.store.era(channel);
         let known = self
             .messages
-            .entry((channel.clone(), sequence))
+            .entry((channel.clone(), era, sequence))
             .or_insert_with(|| data.clone());
         assert_eq!(known, data, "{sequence} of {channel} is two messages");
         // Those of another writer are all alike.
@@ -34,8 +36,9 @@ impl Law for Book {
             let known = *self
                 .sequences
                 .entry((channel.clone(), data.clone()))
-                .or_insert(sequence);
-            assert_eq!(known, sequence, "a message of {channel} is there twice");
+                .or_insert((era, sequence));
+            let place = (era, sequence);
+            assert_eq!(known, place, "a message of {channel} is there twice");
         }
     }
 }

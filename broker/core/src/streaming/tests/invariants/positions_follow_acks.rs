@@ -83,6 +83,15 @@ impl Law for Book {
                     }
                 }
             }
+            // The next channel of this name begins at 1, and nobody has a position there.
+            Event::Deleted { channel } => {
+                for position in &mut self.positions {
+                    if position.terms.channel == *channel {
+                        position.open.clear();
+                        position.last = 0;
+                    }
+                }
+            }
             Event::Stored | Event::Restarted => {
                 for position in &mut self.positions {
                     position.check(world);

@@ -47,6 +47,13 @@ impl Law for Book {
             }
             Event::Acked { reader, sequence } => self.settle(*reader, *sequence),
             Event::Ending { reader } => self.out[*reader].clear(),
+            Event::Deleted { channel } => {
+                for (terms, out) in self.terms.iter().zip(&mut self.out) {
+                    if terms.channel == *channel {
+                        out.clear();
+                    }
+                }
+            }
             Event::Restarted => {
                 for (terms, out) in self.terms.iter().zip(&mut self.out) {
                     let subs = world.store.subs(&terms.channel);

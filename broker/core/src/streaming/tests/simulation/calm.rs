@@ -47,9 +47,11 @@ impl Storm {
     }
 
     pub(super) fn judge(&self) {
-        for (channel, data, _) in self.sent.values().filter(|sent| sent.2) {
+        let store = &self.world.store;
+        for sent in self.sent.values() {
             assert!(
-                self.world.store.has_payload(channel, data),
+                sent.acked != Some(store.era(&sent.channel))
+                    || store.has_payload(&sent.channel, &sent.data),
                 "an acked message is missing"
             );
         }
@@ -69,13 +71,14 @@ impl Storm {
             self.world.check_totals(channel);
         }
         for reader in &self.readers[..LASTING] {
-            let stored = self.world.store.messages(&reader.request.subject);
-            let received = self.received.get(&reader.position());
+            let channel = &reader.request.subject;
+            let stored = self.world.store.messages(channel);
+            let position = reader.position(self.world.store.era(channel));
+            let received = self.received.get(&position);
             for (sequence, _) in &stored {
                 assert!(
                     received.is_some_and(|received| received.contains(sequence)),
-                    "{:?} misses {sequence} of {}",
-                    reader.position(),
+                    "{position:?} misses {sequence} of {}",
                     stored.len()
                 );
             }

@@ -5,13 +5,16 @@ use prost::Message as _;
 
 use super::{
     super::{harness::World, invariants::Event},
-    CHANNELS, Storm,
+    CHANNELS, Sent, Storm,
 };
 
 impl Storm {
     pub(super) fn publish(&mut self) {
         for _ in 0..=self.dice.below(5) {
             let channel = CHANNELS[self.dice.below(3)];
+            if self.is_avoided(channel, 30) {
+                continue;
+            }
             let data = format!("payload-{}", self.sent.len());
             let guid = self.world.publish_unflushed("p", channel, &data);
             self.tell(&Event::Published {
@@ -19,7 +22,12 @@ impl Storm {
                 channel: channel.into(),
                 data: data.clone(),
             });
-            self.sent.insert(guid, (channel.into(), data, false));
+            let sent = Sent {
+                channel: channel.into(),
+                data,
+                acked: None,
+            };
+            self.sent.insert(guid, sent);
         }
     }
 
@@ -52,7 +60,10 @@ impl Storm {
 
     pub(super) fn subscribe(&mut self) {
         let at = self.dice.below(self.readers.len());
-        self.ask(at);
+        let channel = self.readers[at].request.subject.clone();
+        if !self.is_avoided(&channel, 8) {
+            self.ask(at);
+        }
     }
 
     /// Subscribes if that has not been done.
@@ -72,6 +83,11 @@ impl Storm {
 
     pub(super) fn end_subscription(&mut self) {
         let at = self.dice.below(self.readers.len());
+        self.end(at);
+    }
+
+    /// Ends a subscription if it is open.
+    pub(super) fn end(&mut self, at: usize) {
         let reader = &mut self.readers[at];
         let Some(inbox) = reader.ack_inbox.take() else {
             return;

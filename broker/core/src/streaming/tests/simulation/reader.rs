@@ -9,6 +9,9 @@ use super::{
     CHANNELS, LASTING,
 };
 
+/// Who shares a position, the channel, and how many of its name were gone by then: another one begins anew.
+pub(super) type Position = (String, String, u64);
+
 /// A subscription as its client knows it.
 pub(super) struct Reader {
     pub(super) request: SubscriptionRequest,
@@ -69,8 +72,14 @@ impl Reader {
         }
     }
 
+    /// It begins at a time, long ago: the store has to look where that is.
+    pub(super) fn start_by_time(&mut self) {
+        self.request.start_position = 2;
+        self.request.start_time_delta = 3_600_000_000_000;
+    }
+
     /// Those who share a position: one durable, or one group.
-    pub(super) fn position(&self) -> (String, String) {
+    pub(super) fn position(&self, era: u64) -> Position {
         let SubscriptionRequest {
             client_id,
             subject,
@@ -82,6 +91,6 @@ impl Reader {
         } else {
             q_group
         };
-        (owner.clone(), subject.clone())
+        (owner.clone(), subject.clone(), era)
     }
 }

@@ -35,7 +35,8 @@ impl Storm {
     fn observe_ack(&mut self, ack: PubAck) {
         if ack.error.is_empty() {
             let sent = self.sent.get_mut(&ack.guid);
-            sent.expect("only ours are acked").2 = true;
+            let sent = sent.expect("only ours are acked");
+            sent.acked = Some(self.world.store.era(&sent.channel));
         }
         self.tell(&Event::Answered {
             guid: ack.guid,
@@ -64,7 +65,7 @@ impl Storm {
         let reader = &mut self.readers[at];
         assert_eq!(reader.request.subject, message.subject);
         reader.outstanding.insert(message.sequence);
-        let position = reader.position();
+        let position = reader.position(self.world.store.era(&message.subject));
         self.received
             .entry(position)
             .or_default()

@@ -6,18 +6,19 @@ use super::{
     super::{harness::World, invariants::Event},
     Storm,
 };
-use crate::durable::FlushOutcome;
+use crate::durable::{Change, FlushOutcome};
 
 impl Storm {
     pub(super) fn finish_flush(&mut self) {
         let Some(lane) = self.world.flights.iter().position(Option::is_some) else {
             return;
         };
-        let rows = self.world.flights[lane]
-            .as_ref()
-            .map_or(0, |batch| batch.rows.len());
+        let batch = self.world.flights[lane].as_ref().expect("it is under way");
+        let rows = batch.rows.len();
+        let deletes = |change: &Change| matches!(change, Change::DeleteChannel { .. });
+        let deletes = batch.changes.iter().any(deletes);
         let outcome = match self.dice.below(20) {
-            0 if rows > 0 => FlushOutcome::Refused {
+            0 if rows > 0 || deletes => FlushOutcome::Refused {
                 reason: "refused".into(),
             },
             1 if rows > 0 => {
