@@ -101,7 +101,7 @@ fn publishes_sent_just_before_a_close_are_stored_and_acked() {
     for _ in 0..1_000 {
         world.publish_unflushed("me", "foo", "x");
     }
-    let close = broker_proto::streaming::CloseRequest {
+    let close = CloseRequest {
         client_id: "me".into(),
     };
     world.send("_STAN.close.test-cluster", "closed", &close.encode_to_vec());
@@ -177,7 +177,7 @@ fn the_end_of_a_subscription_and_then_of_its_client_come_in_their_order() {
             inbox: sub.ack_inbox,
             ..UnsubscribeRequest::default()
         };
-        let close = broker_proto::streaming::CloseRequest {
+        let close = CloseRequest {
             client_id: "me".into(),
         };
         let subject = format!("_STAN.{kind}.test-cluster");
@@ -225,7 +225,7 @@ fn an_end_that_the_store_refuses_to_write_is_told_and_is_an_end_all_the_same() {
         let subject = format!("_STAN.{kind}.test-cluster");
         world.send(&subject, "ended", &end.encode_to_vec());
         let reason = "no room".to_owned();
-        world.finish_flush(0, crate::durable::FlushOutcome::Refused { reason });
+        world.finish_flush(0, FlushOutcome::Refused { reason });
         world.run();
         let answer = world.take_as::<SubscriptionResponse>("ended");
         assert_eq!(answer[0].error, "no room");
