@@ -18,6 +18,7 @@ mod requests;
 mod servers;
 mod shrink;
 mod transcript;
+mod waits;
 
 use std::{
     path::Path,
