@@ -20,8 +20,10 @@ use crate::{
 /// Stands for the database where its address changes.
 const NAME: &str = "database.stanchion.test";
 
-/// Runs a program with a file of names of its own, which is given first.
-const WITH_NAMES: &str = "mount --bind \"$0\" /etc/hosts && exec \"$@\"";
+/// Runs a program with a file of names of its own, which is given first. Disks that tests have mounted are left behind: they
+/// could not be taken away while a process holds them in a namespace of its own.
+const WITH_NAMES: &str = "sed -n 's,^/dev/loop[^ ]* \\([^ ]*\\) .*,\\1,p' /proc/mounts | xargs -r umount; \
+     mount --bind \"$0\" /etc/hosts && exec \"$@\"";
 
 /// What one server knows of its database.
 #[derive(Debug)]

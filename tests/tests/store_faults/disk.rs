@@ -212,20 +212,38 @@ impl WholeDisk {
             .arg(&self.mount.at))
     }
 
-    /// Comes back as it was when the power went. Nobody may use it before.
+    /// Comes back as it was when the power went. To be repeated as long as somebody else has it.
     ///
     /// # Errors
-    /// Its journal cannot be played.
+    /// It is in use, or its journal cannot be played.
     pub(crate) fn regain_power(&self) -> anyhow::Result<()> {
-        // Not lazily: mounted a second time it would be the same, still shut down.
-        run(Command::new("umount").arg(&self.mount.at))?;
+        if self.is_mounted()? {
+            // Not lazily: mounted a second time it would be the same, still without power.
+            run(Command::new("umount").arg(&self.mount.at))?;
+        }
+        // The same goes for a disk that another program has seen mounted and taken into a namespace of its own.
+        let mut list = Command::new("losetup");
+        let list = list.arg("-j").arg(&self.image).output();
+        let attached = list.context("listing disks")?.stdout;
+        ensure!(attached.is_empty(), "somebody else has the disk");
         self.power_on()
+    }
+
+    fn is_mounted(&self) -> anyhow::Result<bool> {
+        let mounts = fs::read_to_string("/proc/self/mounts").context("listing mounts")?;
+        let at = self.mount.at.display().to_string();
+        Ok(mounts
+            .lines()
+            .any(|mount| mount.split(' ').nth(1) == Some(&at)))
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use ::tests::patience;
+
     use super::*;
+    use crate::stage::PATIENCE;
 
     #[test]
     fn a_disk_without_power_forgets_what_was_not_synchronised() {
@@ -241,7 +259,9 @@ mod tests {
 
         disk.lose_power().unwrap();
         assert!(fs::write(&kept, b"more").is_err());
-        disk.regain_power().unwrap();
+        // Others begin and end meanwhile who have seen it mounted.
+        let back = patience::until("the disk is back", PATIENCE, async || disk.regain_power());
+        crate::block_on(back).unwrap();
 
         assert_eq!(fs::read(&kept).unwrap(), b"kept");
         assert!(!lost.exists());
