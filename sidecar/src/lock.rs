@@ -5,7 +5,6 @@
 //! healthy owner give up.
 
 pub mod claim;
-pub mod judge;
 mod rows;
 pub mod source;
 
@@ -15,13 +14,13 @@ use std::{
     time::{Duration, Instant},
 };
 
+use broker_store::watch::{Claim, Judge, LockState, Row};
 use deploy_runtime::admin::ReadyHandle;
 use hyper::Uri;
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
 use crate::metrics::Metrics;
-use judge::{Claim, Judge, LockState, Row};
 
 pub use rows::DatabaseRows;
 

@@ -43,6 +43,7 @@ mod records;
 mod sealed;
 #[cfg(feature = "sqlite")]
 mod sqlite;
+mod standing;
 pub mod verify;
 pub mod watch;
 

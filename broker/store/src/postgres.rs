@@ -41,7 +41,7 @@ pub use self::{
     snapshot::Snapshot,
     source::{Source, SourceError},
 };
-pub(crate) use self::{lease::STEAL_PATIENCE, observer::Observer};
+pub(crate) use self::observer::Observer;
 use crate::{Activation, Store, StoreError, owner::fresh_owner_id};
 
 /// Writing connections. One backend is one core and sleeps in fsync; a second brings 25 to 40 %

@@ -15,7 +15,7 @@ use broker_store::{
         put, read_all, restart, run, sequences,
     },
     store_conformance_suite,
-    watch::{LockObserver, LockState, classify},
+    watch::{Claim, Judge, LockObserver, LockState},
 };
 use prost::Message;
 use tokio::time::{Instant, sleep, timeout};
@@ -583,7 +583,7 @@ fn the_lock_is_observed_from_outside() {
         activate(&store).await;
         let observer = LockObserver::connect(&database.source()).await.unwrap();
         let earlier = observer.observe().await.unwrap();
-        assert_eq!(earlier.id, store.owner());
+        assert_eq!(earlier.owner_id, store.owner());
         let latest = timeout(PATIENCE, async {
             loop {
                 let latest = observer.observe().await.unwrap();
@@ -594,11 +594,17 @@ fn the_lock_is_observed_from_outside() {
             }
         });
         let latest = latest.await.expect("the owner ticks");
-        assert_eq!(classify(&earlier, &latest, &store.owner()), LockState::Held);
-        assert_eq!(classify(&earlier, &latest, ""), LockState::Standby);
+        let mut judge = Judge::default();
+        let mut seen = |row, claim| judge.look(Some(row), Some(claim), Instant::now().into_std());
+        let owner_id = store.owner();
+        assert_eq!(
+            seen(latest.clone(), Claim::Active { owner_id }),
+            LockState::Held
+        );
+        assert_eq!(seen(latest, Claim::Standby), LockState::Standby);
         store.close().await;
         let released = observer.observe().await.unwrap();
-        assert_eq!(classify(&latest, &released, ""), LockState::Orphaned);
+        assert_eq!(seen(released, Claim::Standby), LockState::Free);
     });
 }
 

@@ -3,12 +3,11 @@
 use std::time::Duration;
 
 use axum::body::Body;
+use broker_store::watch::Claim;
 use hyper::{Request, StatusCode, Uri, client::conn::http1, header::HOST};
 use hyper_util::rt::TokioIo;
 use serde::Deserialize;
 use tokio::{net::TcpStream, time::timeout};
-
-use super::judge::Claim;
 
 /// For the whole exchange with a neighbour on the same machine; looks are a second apart.
 const EXCHANGE: Duration = Duration::from_millis(900);

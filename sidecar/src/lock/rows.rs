@@ -2,11 +2,15 @@
 
 use std::{collections::BTreeMap, env, future::Future, path::PathBuf, time::Duration};
 
-use broker_store::{StoreError, postgres::Source, watch::LockObserver};
+use broker_store::{
+    StoreError,
+    postgres::Source,
+    watch::{LockObserver, Row},
+};
 use certs::causes::one_line;
 use tokio::time::timeout;
 
-use super::{Rows, judge::Row, source::SqlSource};
+use super::{Rows, source::SqlSource};
 
 /// For connecting and logging in.
 const CONNECT: Duration = Duration::from_secs(5);
@@ -45,12 +49,9 @@ impl Rows for DatabaseRows {
             Some(observer) => observer,
             None => self.connect().await?,
         };
-        let seen = bounded(ANSWER, observer.observe()).await?;
+        let row = bounded(ANSWER, observer.observe()).await?;
         self.observer = Some(observer);
-        Ok(Row {
-            owner_id: seen.id,
-            tick: seen.tick,
-        })
+        Ok(row)
     }
 }
 

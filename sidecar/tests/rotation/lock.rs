@@ -6,10 +6,11 @@ use std::{
 };
 
 use axum::{Router, routing::get};
+use broker_store::watch::Row;
 use deploy_runtime::admin::AdminServer;
 use prometheus::Registry;
 use sidecar::{
-    lock::{LockWatch, Rows, judge::Row},
+    lock::{LockWatch, Rows},
     metrics::Metrics,
 };
 use tokio::net::TcpListener;

@@ -4,8 +4,7 @@
 //! * The row decides. It is taken under `FOR UPDATE`, which waits for every fenced statement in
 //!   flight; from then on statements of the former owner find no row of theirs.
 //! * A candidate looks at the row at each activation. It takes a released row at once; the row of a
-//!   broker of this kind that has no session left, after [`DEAD_PATIENCE`]; any other row once its tick has stood still for [`STEAL_PATIENCE`] (`stores/sqlstore.go`: three looks,
-//!   1.5 s apart).
+//!   broker of this kind that has no session left, after [`DEAD_PATIENCE`]; any other row once its tick has stood still for [`STEAL_PATIENCE`].
 //! * A row that is free may belong to a server that takes no lock; see `unlocked`.
 //! * Before it steals, it ends the sessions of the former owner: a frozen process keeps them open,
 //!   and a statement that is under way in one of them.
@@ -24,20 +23,18 @@ use super::{
     sqlstate::Verdict,
     unlocked,
 };
-use crate::{StoreError, owner::is_of_our_kind};
+use crate::{
+    StoreError,
+    owner::is_of_our_kind,
+    standing::{STEAL_PATIENCE, Standing},
+};
 
 /// Period of the owner's tick, as the reference has it.
 const TICK: Duration = Duration::from_secs(1);
 
-/// How long a tick must stand still before the row is stolen.
-pub(crate) const STEAL_PATIENCE: Duration = Duration::from_millis(4500);
-
 /// How long an owner may be without any session before its row is taken. It covers an owner that is
 /// connecting again after a restart of the database.
 const DEAD_PATIENCE: Duration = Duration::from_millis(1500);
-
-/// Looks that a decision to steal rests on at least, however far apart they were.
-const LOOKS: u32 = 3;
 
 /// First and longest pause between two attempts to connect again. With what connecting takes, service is there within a
 /// second of the database's return.
@@ -91,11 +88,7 @@ pub(super) struct Candidate {
 /// What the looks at one owner have shown.
 #[derive(Clone, Debug)]
 struct Seen {
-    id: String,
-    tick: i64,
-    /// When the tick was first seen at this value.
-    since: Instant,
-    looks: u32,
+    owner: Standing,
     /// Since when it has had neither session nor advisory lock.
     gone_since: Option<Instant>,
 }
@@ -129,43 +122,27 @@ pub(super) enum Attempt {
 }
 
 impl Seen {
-    fn first(row: &Row, now: Instant) -> Self {
-        Self {
-            id: row.id.clone(),
-            tick: row.tick,
-            since: now,
-            looks: 0,
-            gone_since: None,
-        }
-    }
-
     /// Takes a look in and decides.
     fn after(previous: Option<Self>, row: &Row, now: Instant) -> (Self, Move) {
-        let mut seen = match previous {
-            Some(seen) if seen.id == row.id => seen,
-            _ => Self::first(row, now),
-        };
-        if row.tick != seen.tick {
-            seen.tick = row.tick;
-            seen.since = now;
-            seen.looks = 0;
-        }
-        seen.looks += 1;
+        let previous = previous.filter(|seen| seen.owner.id == row.id);
+        let gone_before = previous.as_ref().and_then(|seen| seen.gone_since);
+        let owner = Standing::after(previous.map(|seen| seen.owner), &row.id, row.tick, now);
         let is_gone = is_of_our_kind(&row.id) && !row.has_sessions && !row.is_locked;
-        seen.gone_since = is_gone.then(|| seen.gone_since.unwrap_or(now));
-        let stood = |since: Instant| now.saturating_duration_since(since);
-        let verdict = if row.id.is_empty() {
+        let gone_since = is_gone.then(|| gone_before.unwrap_or(now));
+        let is_dead = gone_since.is_some_and(|since| {
+            now.saturating_duration_since(since) >= DEAD_PATIENCE
+                && owner.still(now) >= DEAD_PATIENCE
+        });
+        let next = if row.id.is_empty() {
             Move::TakeFree
-        } else if stood(seen.since) >= STEAL_PATIENCE && seen.looks > LOOKS {
+        } else if owner.is_abandoned(now) {
             Move::Steal
-        } else if seen.gone_since.is_some_and(|since| {
-            stood(since) >= DEAD_PATIENCE && stood(seen.since) >= DEAD_PATIENCE
-        }) {
+        } else if is_dead {
             Move::TakeDead
         } else {
             Move::Wait
         };
-        (seen, verdict)
+        (Self { owner, gone_since }, next)
     }
 }
 
@@ -205,7 +182,7 @@ impl Candidate {
         );
         let (seen, next) = Seen::after(self.seen.take(), &row, Instant::now());
         // A frozen session can hold the advisory lock although its owner lost the row long ago.
-        let is_overdue = seen.since.elapsed() >= STEAL_PATIENCE;
+        let is_overdue = seen.owner.still(Instant::now()) >= STEAL_PATIENCE;
         self.seen = Some(seen);
         let held = Attempt::Held {
             holder: row.id.clone(),

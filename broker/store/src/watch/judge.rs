@@ -1,20 +1,17 @@
-//! What the lock's row and the broker's claim say together. Pure: `now` is an argument.
-//!
-//! The owner counts `tick` up every second; whoever finds it standing still for
-//! [`orphan_patience`] may take the row. One look therefore says little; the judge remembers what it
-//! saw.
+//! What looks at the lock's row and at a broker's own claim say together. One look says little; the judge remembers what
+//! it saw.
 
 use std::{
     fmt,
     time::{Duration, Instant},
 };
 
-use broker_store::watch::orphan_patience;
+use crate::standing::Standing;
 
 /// How long row and claim may differ, as they do while a broker takes the lock or gives it up.
-pub const SETTLE: Duration = Duration::from_secs(3);
+const SETTLE: Duration = Duration::from_secs(3);
 /// Two owners that take turns within this time fight; a take-over happens once.
-pub const TURNS: Duration = Duration::from_secs(15);
+const TURNS: Duration = Duration::from_secs(15);
 
 /// The lock's row.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -98,7 +95,7 @@ impl LockState {
 /// What was seen so far.
 #[derive(Debug, Default)]
 pub struct Judge {
-    row: Option<(Row, Instant)>,
+    owner: Option<Standing>,
     /// Owners that lost the row, and when.
     former: Vec<(String, Instant)>,
     /// Since when the row denies what the broker claims.
@@ -112,7 +109,9 @@ impl Judge {
             self.denied_since = None;
             return LockState::Unknown;
         };
-        let taking_turns = self.remember(&row, now);
+        let (owner, taking_turns) = self.remember(&row, now);
+        let is_abandoned = owner.is_abandoned(now);
+        self.owner = Some(owner);
         let denied = match &claim {
             Claim::Active { owner_id } => *owner_id != row.owner_id,
             Claim::Standby | Claim::None => false,
@@ -123,33 +122,28 @@ impl Judge {
             self.denied_since = None;
             Duration::ZERO
         };
-        let still = self
-            .row
-            .as_ref()
-            .map_or(Duration::ZERO, |(_, moved)| now - *moved);
         match claim {
             _ if taking_turns || denied_for >= SETTLE => LockState::Contested,
             _ if row.owner_id.is_empty() => LockState::Free,
-            _ if still >= orphan_patience() => LockState::Orphaned,
+            _ if is_abandoned => LockState::Orphaned,
             Claim::Active { .. } if !denied => LockState::Held,
             Claim::Active { .. } | Claim::Standby | Claim::None => LockState::Standby,
         }
     }
 
-    /// Notes movement of the row; tells whether an owner has come back that had just lost it.
-    fn remember(&mut self, row: &Row, now: Instant) -> bool {
+    /// Takes in the row; tells whether an owner has come back that had just lost it.
+    fn remember(&mut self, row: &Row, now: Instant) -> (Standing, bool) {
         self.former.retain(|(_, lost)| now - *lost < TURNS);
-        match &self.row {
-            Some((before, _)) if before == row => {}
-            Some((before, _)) => {
-                if before.owner_id != row.owner_id && !before.owner_id.is_empty() {
-                    self.former.push((before.owner_id.clone(), now));
-                }
-                self.row = Some((row.clone(), now));
-            }
-            None => self.row = Some((row.clone(), now)),
+        let before = self.owner.take();
+        if let Some(before) = &before
+            && before.id != row.owner_id
+            && !before.id.is_empty()
+        {
+            self.former.push((before.id.clone(), now));
         }
-        self.former.iter().any(|(owner, _)| *owner == row.owner_id)
+        let returns = self.former.iter().any(|(owner, _)| *owner == row.owner_id);
+        let owner = Standing::after(before, &row.owner_id, row.tick, now);
+        (owner, returns)
     }
 }
 
