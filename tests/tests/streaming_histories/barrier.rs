@@ -3,7 +3,7 @@
 use broker_proto::streaming::{
     CloseRequest, ConnectRequest, PubMsg, StartPosition, SubscriptionRequest, UnsubscribeRequest,
 };
-use prost::Message as _;
+use prost::Message;
 use tests::streaming_server::CLUSTER_ID;
 
 use crate::{
@@ -25,6 +25,18 @@ impl Player<'_> {
 
     pub(crate) fn barrier_inbox(&self) -> String {
         format!("{}.barrier.i", self.prefix)
+    }
+
+    /// A request that belongs to no step: it matters when it is answered, and not how.
+    fn ask_for_barrier(&mut self, subject: &str, request: &impl Message) {
+        let label = "barrier".to_owned();
+        self.ask(
+            subject,
+            &request.encode_to_vec(),
+            label,
+            Kind::Barrier,
+            None,
+        );
     }
 
     /// Registers the barrier's client.
@@ -51,13 +63,7 @@ impl Player<'_> {
             ..ConnectRequest::default()
         };
         let subject = format!("_STAN.discover.{CLUSTER_ID}");
-        self.ask(
-            &subject,
-            &request.encode_to_vec(),
-            "barrier".to_owned(),
-            Kind::Barrier,
-            None,
-        );
+        self.ask_for_barrier(&subject, &request);
     }
 
     /// Gives a channel a message.
@@ -69,13 +75,7 @@ impl Player<'_> {
             ..PubMsg::default()
         };
         let subject = format!("_STAN.pub.{CLUSTER_ID}.any");
-        self.ask(
-            &subject,
-            &message.encode_to_vec(),
-            "barrier".to_owned(),
-            Kind::Barrier,
-            None,
-        );
+        self.ask_for_barrier(&subject, &message);
     }
 
     /// Its answer waits for everything that was sent before, acknowledgements included.
@@ -86,13 +86,7 @@ impl Player<'_> {
             ..UnsubscribeRequest::default()
         };
         let subject = format!("_STAN.unsub.{CLUSTER_ID}");
-        self.ask(
-            &subject,
-            &request.encode_to_vec(),
-            "barrier".to_owned(),
-            Kind::Barrier,
-            None,
-        );
+        self.ask_for_barrier(&subject, &request);
     }
 
     pub(crate) fn subscribe_barrier(&mut self) {
@@ -106,13 +100,7 @@ impl Player<'_> {
             ..SubscriptionRequest::default()
         };
         let subject = format!("_STAN.sub.{CLUSTER_ID}");
-        self.ask(
-            &subject,
-            &request.encode_to_vec(),
-            "barrier".to_owned(),
-            Kind::Barrier,
-            None,
-        );
+        self.ask_for_barrier(&subject, &request);
     }
 
     pub(crate) fn end_barrier(&mut self) {
@@ -123,13 +111,7 @@ impl Player<'_> {
             ..UnsubscribeRequest::default()
         };
         let subject = format!("_STAN.unsub.{CLUSTER_ID}");
-        self.ask(
-            &subject,
-            &request.encode_to_vec(),
-            "barrier".to_owned(),
-            Kind::Barrier,
-            None,
-        );
+        self.ask_for_barrier(&subject, &request);
     }
 
     /// A subscription request that fails in one way for a registered client and in another for others.
@@ -173,8 +155,7 @@ impl Player<'_> {
         for client_id in ids {
             let request = CloseRequest { client_id };
             let subject = format!("_STAN.close.{CLUSTER_ID}");
-            let body = request.encode_to_vec();
-            self.ask(&subject, &body, "end".to_owned(), Kind::Barrier, None);
+            self.ask_for_barrier(&subject, &request);
         }
     }
 }
