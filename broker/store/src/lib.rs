@@ -4,8 +4,8 @@
 //! # The contract
 //!
 //! * A store is used by one engine, on one thread, inside a tokio `LocalSet`; its futures are not
-//!   `Send`. Sockets to a database live on that thread, because a hop to another one costs two
-//!   wakes on every single publish.
+//!   `Send`. The sockets that writes go through live on that thread, because a hop to another one costs two
+//!   wakes on every single publish; reads, a page each, may have a thread of their own.
 //! * [`Store::activate`] comes first. It opens the store, makes or upgrades the schema, takes the
 //!   lock and reads everything back. Not being able to take the lock is not an error.
 //! * [`Store::flush`] makes a batch durable. The driver keeps at most one flush a lane under way;
@@ -17,7 +17,7 @@
 //! * A flush ends as `Foreign` only if nothing of its rows was stored. Its changes may have been:
 //!   they come first, and writing them again changes nothing.
 //! * A trim that may remove the newest message of a channel records the last sequence beside it.
-//! * What was flushed is seen by [`Store::read`] at once.
+//! * What was flushed is seen by [`Store::read`] at once. What was trimmed may be seen by it still.
 //! * A row that the store itself can see to be damaged (a wrong size, no data, a seal that does not open) is told as
 //!   such by [`Store::read`], among the good ones; whether a message is what its row says is for the reader to judge.
 //! * A deleted channel is only marked by the flush. Its messages go behind that, in pieces that keep no

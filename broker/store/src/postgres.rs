@@ -12,6 +12,7 @@ mod messages;
 mod observer;
 mod pooled;
 pub mod preconditions;
+mod reading;
 mod reads;
 mod recover;
 mod schema;
@@ -30,6 +31,7 @@ use std::{cell::RefCell, rc::Rc, sync::Arc};
 use broker_core::durable::{Batch, ChannelId, FlushOutcome, Sequence, StoredRange, Totals};
 use futures_util::future::{self, FutureExt, LocalBoxFuture};
 
+pub(crate) use self::observer::Observer;
 use self::{
     active::Active,
     lease::{Attempt, Candidate},
@@ -41,7 +43,6 @@ pub use self::{
     snapshot::Snapshot,
     source::{Source, SourceError},
 };
-pub(crate) use self::observer::Observer;
 use crate::{Activation, Store, StoreError, owner::fresh_owner_id};
 
 /// Writing connections. One backend is one core and sleeps in fsync; a second brings 25 to 40 %

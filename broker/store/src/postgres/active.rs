@@ -16,7 +16,7 @@ use super::{
     current::{Renewable, Sources, renew},
     lease::{self, BACKOFF, Candidate},
     messages::{Fenced, Found, MessageColumns},
-    reads::Reader,
+    reading::ReadingThread,
     recover,
     session::{Failure, Session, end_former},
     sqlstate::Verdict,
@@ -37,7 +37,7 @@ const PROOF_LASTS: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(super) struct Active {
     pub(super) owner: String,
-    pub(super) reader: Reader,
+    pub(super) reader: ReadingThread,
     sources: Sources,
     lanes: [Lane; LANES],
     numbers: RefCell<SubscriptionNumbers>,
@@ -124,15 +124,14 @@ impl Active {
         let recovered = read.rows.assemble()?;
         let lanes = sessions.lanes.map(Lane::new);
         let renewed = lanes.iter().map(|lane| &lane.connection);
-        let reading = Rc::new(Renewable::new(session));
-        let renewed = renewed.chain([&reading, &lock]).cloned().collect();
-        let renewal = renew(sources.clone(), owner.clone(), renewed);
+        let renewed = renewed.chain([&lock]).cloned().collect();
+        let renewal = renew(sources.clone(), owner.clone(), renewed, "writing");
         let sweep = Sweep::start(sources, &owner, has_totals, &lost);
         sweep.add(read.deleted_channels);
         let active = Self {
             has_totals,
             sweep,
-            reader: Reader::new(sources.clone(), owner.clone(), reading),
+            reader: ReadingThread::start(sources.clone(), owner.clone())?,
             owner,
             sources: sources.clone(),
             lanes,

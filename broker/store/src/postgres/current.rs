@@ -42,7 +42,7 @@ impl Sources {
 }
 
 /// A connection that is replaced when nothing is under way on it.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Renewable {
     current: RefCell<Option<Rc<Session>>>,
     /// Made with a newer source.
@@ -89,22 +89,30 @@ impl Renewable {
     }
 }
 
-/// Makes new connections whenever the source changes. Ends with the one who runs it.
-pub(super) async fn renew(mut sources: Sources, owner: String, connections: Vec<Rc<Renewable>>) {
+/// Makes new connections whenever the source changes; `purpose` names them in the log. Ends with the one who runs it.
+pub(super) async fn renew(
+    mut sources: Sources,
+    owner: String,
+    connections: Vec<Rc<Renewable>>,
+    purpose: &'static str,
+) {
     loop {
         sources.changed().await;
         let mut backoff = BACKOFF.0;
         while let Err(error) = renew_all(&sources, &owner, &connections).await {
             let error =
                 std::error::Error::source(&error).map_or(error.to_string(), ToString::to_string);
-            warn!("the new source does not work, the connections of the former one stay: {error}");
+            warn!(
+                purpose,
+                "the new source does not work, the connections of the former one stay: {error}"
+            );
             if wait_or_changed(&mut sources, backoff).await {
                 backoff = BACKOFF.0;
             } else {
                 backoff = (backoff * 2).min(BACKOFF.1);
             }
         }
-        info!("connected with the new source");
+        info!(purpose, "connected with the new source");
     }
 }
 

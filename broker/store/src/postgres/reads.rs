@@ -68,14 +68,14 @@ impl Reader {
     }
 
     /// As [`crate::Store::read`]. How many rows make up `max_bytes` is guessed from the last read of the channel; what
-    /// goes beyond is not kept.
+    /// goes beyond is not kept. Also whether there may be more behind it.
     pub(super) async fn range(
         &self,
         channel: ChannelId,
         from: Sequence,
         max_rows: usize,
         max_bytes: usize,
-    ) -> Result<StoredRange, StoreError> {
+    ) -> Result<(StoredRange, bool), StoreError> {
         let size = self.sizes.borrow().get(&channel).copied();
         let rows = size
             .map_or(FIRST_ROWS, |size| max_bytes / size + 1)
@@ -101,7 +101,8 @@ impl Reader {
             let size = page.bytes() / page.rows();
             self.sizes.borrow_mut().insert(channel, size.max(1));
         }
-        Ok(page.finish())
+        let has_more = page.rows() == rows || page.bytes() >= max_bytes;
+        Ok((page.finish(), has_more))
     }
 
     pub(super) async fn sequence_at(

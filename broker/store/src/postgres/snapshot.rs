@@ -55,6 +55,7 @@ impl Snapshot {
         max_rows: usize,
         max_bytes: usize,
     ) -> Result<StoredRange, StoreError> {
-        self.reader.range(channel, from, max_rows, max_bytes).await
+        let read = self.reader.range(channel, from, max_rows, max_bytes);
+        Ok(read.await?.0)
     }
 }
