@@ -61,10 +61,17 @@ impl Store {
     /// When the database cannot be made.
     pub fn database_of_the_reference(postgres: &PostgresServer) -> anyhow::Result<String> {
         let source = postgres.create_database()?;
-        let schema = programs::root().join("broker/store/tests/fixtures/reference_schema.sql");
-        let schema = std::fs::read_to_string(schema).context("reading the reference's tables")?;
-        postgres.run(&source, &schema)?;
+        postgres.run(&source, &Self::tables_of_the_reference()?)?;
         Ok(source)
+    }
+
+    /// Statements that make the tables as the reference's users make them.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    pub fn tables_of_the_reference() -> anyhow::Result<String> {
+        let schema = programs::root().join("broker/store/tests/fixtures/reference_schema.sql");
+        std::fs::read_to_string(schema).context("reading the reference's tables")
     }
 }
 

@@ -121,6 +121,11 @@ impl PostgresServer {
         self.psql(words.unwrap_or("postgres"), sql)
     }
 
+    /// A program of the server's release, such as `pg_dump`.
+    pub fn tool(&self, name: &str) -> PathBuf {
+        self.programs.join(name)
+    }
+
     /// Stops the server as an administrator would, in a hurry: sessions are ended.
     ///
     /// # Errors
