@@ -78,15 +78,17 @@ impl Player<'_> {
         self.ask_for_barrier(&subject, &message);
     }
 
-    /// Its answer waits for everything that was sent before, acknowledgements included.
+    /// The answers wait for everything that was sent before, acknowledgements included. The reference takes unsubscribe
+    /// and close requests of subscriptions side by side, so each kind has its own.
     pub(crate) fn ask_behind_everything(&mut self) {
         let request = UnsubscribeRequest {
             client_id: self.barrier_id(),
             subject: format!("{}.none", self.prefix),
             ..UnsubscribeRequest::default()
         };
-        let subject = format!("_STAN.unsub.{CLUSTER_ID}");
-        self.ask_for_barrier(&subject, &request);
+        for kind in ["unsub", "subclose"] {
+            self.ask_for_barrier(&format!("_STAN.{kind}.{CLUSTER_ID}"), &request);
+        }
     }
 
     pub(crate) fn subscribe_barrier(&mut self) {
