@@ -8,7 +8,7 @@ use fastrand::Rng;
 use crate::{
     history::{
         AGE, AckFault, Acknowledge, BYTES, By, CHANNELS, Channel, Connect, End, FEW, Fault,
-        History, Op, STRANGE_CHANNELS, Send, Start, Step, Subscribe, Way, Which,
+        History, Op, REST, STRANGE_CHANNELS, Send, Start, Step, Subscribe, Way, Which,
     },
     profiles::Profile,
 };
@@ -23,8 +23,9 @@ const PLENTY: i32 = 1000;
 /// A history of a profile.
 pub(crate) fn history(profile: &Profile, number: u64) -> History {
     let mut rng = Rng::with_seed(number);
-    let short = !profile.files && rng.u8(..4) == 0 || profile.misses;
-    let aging = !short && !profile.groups() && !profile.drops && rng.u8(..12) == 0;
+    let short = !profile.files && !profile.rests && rng.u8(..4) == 0 || profile.misses;
+    let waits = profile.drops || profile.rests;
+    let aging = !short && !profile.groups() && !waits && rng.u8(..12) == 0;
     // Where messages are removed, restarts show other things by chance (see `differences`), and little else.
     let removing = !profile.files || rng.u8(..8) == 0;
     let roomy = rng.u8(..3) == 0;
@@ -33,6 +34,8 @@ pub(crate) fn history(profile: &Profile, number: u64) -> History {
         clients: vec![Client::default(); rng.usize(1..=CLIENTS)],
         channels: if aging {
             vec![AGE, 0]
+        } else if profile.rests {
+            vec![REST, 0]
         } else {
             (0..AGE)
                 .filter(|&channel| rng.u8(..3) > 0 && (removing || !matches!(channel, FEW | BYTES)))
@@ -116,9 +119,28 @@ impl Generator<'_> {
             for _ in restarts.iter().filter(|&&restart| restart == place) {
                 steps.push(Step::Restart);
             }
-            steps.push(self.step());
+            match self.step() {
+                Step::Rest => self.rest(&mut steps),
+                step => steps.push(step),
+            }
         }
         steps
+    }
+
+    /// Everybody leaves for a while and comes back; now and then somebody stays.
+    fn rest(&mut self, steps: &mut Vec<Step>) {
+        let clients: Vec<_> = (0..self.clients.len())
+            .filter(|_| !self.one_in(8))
+            .collect();
+        for &client in &clients {
+            self.gone(client);
+            let fault = None;
+            steps.push(Step::Together(vec![Op::Close { client, fault }]));
+        }
+        steps.push(Step::Rest);
+        for client in clients {
+            steps.push(self.connect(client));
+        }
     }
 
     fn step(&mut self) -> Step {
@@ -148,6 +170,10 @@ impl Generator<'_> {
         if self.aging && self.waits < 2 && self.one_in(8) {
             self.waits += 1;
             return Step::Age;
+        }
+        if self.profile.rests && self.waits < 2 && self.one_in(8) {
+            self.waits += 1;
+            return Step::Rest;
         }
         match self.rng.u32(..100) {
             0..=7 => {

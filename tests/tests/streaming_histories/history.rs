@@ -4,13 +4,15 @@
 use std::fmt;
 
 /// Channels of a history, by their last token. What is special about them is in `profiles::CONFIG`.
-pub(crate) const CHANNELS: [&str; 6] = ["a", "b", "few", "bytes", "subs", "age"];
+pub(crate) const CHANNELS: [&str; 7] = ["a", "b", "few", "bytes", "subs", "age", "rest"];
 /// Keeps three messages.
 pub(crate) const FEW: usize = 2;
 /// Keeps some bytes.
 pub(crate) const BYTES: usize = 3;
 /// Keeps messages for [`crate::profiles::MAX_AGE`].
 pub(crate) const AGE: usize = 5;
+/// Is deleted when nobody has used it for [`crate::profiles::MAX_INACTIVITY`].
+pub(crate) const REST: usize = 6;
 
 /// Names that are no channel, or no other than one that differs in case; `@` stands for the history's own token.
 pub(crate) const STRANGE_CHANNELS: [&str; 14] = [
@@ -196,6 +198,8 @@ pub(crate) enum Step {
     AckWait,
     /// Time passes until channels with an age limit are empty.
     Age,
+    /// Time passes until channels that nobody uses are deleted, where that is so.
+    Rest,
     /// The client's connection is gone: nobody listens any more.
     Vanish {
         client: usize,

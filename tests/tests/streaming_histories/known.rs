@@ -43,6 +43,14 @@ impl Identity {
         }
     }
 
+    /// Where it is, if that outlives the subscription.
+    fn channel(&self) -> Option<Channel> {
+        match self {
+            Self::Plain(_) => None,
+            Self::Durable { channel, .. } | Self::Group { channel, .. } => Some(*channel),
+        }
+    }
+
     /// It goes on when its last subscription is closed.
     fn lasts(&self) -> bool {
         match self {
@@ -221,6 +229,15 @@ impl Known {
             .collect();
         for number in own {
             self.leave(number, true);
+        }
+    }
+
+    /// Nothing is left of a channel, unless somebody has a subscription there.
+    pub(crate) fn forget_unused(&mut self, channel: Channel, name: &str) {
+        let mut subscriptions = self.subscriptions.values();
+        if !subscriptions.any(|one| one.open && one.channel == name) {
+            self.holdings
+                .retain(|identity, _| identity.channel() != Some(channel));
         }
     }
 

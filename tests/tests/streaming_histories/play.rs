@@ -172,6 +172,7 @@ impl<'a> Player<'a> {
                 self.pass(PAUSE / 2).await?;
             }
             Step::AckWait => self.outwait().await?,
+            Step::Rest => self.rest().await?,
             Step::Age => self.pass(MAX_AGE + Duration::from_secs(1)).await?,
             Step::Vanish { client } => self.silence(*client, true),
             Step::Deafen { client } => self.silence(*client, false),

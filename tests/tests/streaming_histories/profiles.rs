@@ -7,6 +7,9 @@ use crate::history::FEW;
 /// How long the channel `age` keeps a message.
 pub(crate) const MAX_AGE: Duration = Duration::from_secs(6);
 
+/// After so long without use the channel `rest` is deleted: longer than a history takes without its waits.
+pub(crate) const MAX_INACTIVITY: Duration = Duration::from_secs(6);
+
 /// Heartbeats come so often where clients are to be missed.
 pub(crate) const HEARTBEAT: Duration = Duration::from_secs(1);
 
@@ -26,6 +29,7 @@ streaming {
       "*.bytes" { max_bytes: 160 }
       "*.subs" { max_subs: 2 }
       "*.age" { max_age: "6s" }
+      "*.rest" { max_inactivity: "6s" }
     }
   }
 }
@@ -38,6 +42,10 @@ pub(crate) struct Profile {
     pub(crate) flags: &'static [&'static str],
     /// Keeps messages in files, so that the server can be restarted.
     pub(crate) files: bool,
+    /// Everybody leaves, until channels are deleted.
+    pub(crate) rests: bool,
+    /// Stands on a NATS server of its own instead of the one inside of it.
+    pub(crate) external: bool,
     /// As many channels as there are when the histories begin.
     pub(crate) crowded: bool,
     /// Clients that answer nothing are dropped soon.
@@ -79,21 +87,25 @@ const DROPS: &[&str] = &["-hbi", "1s", "-hbt", "1s", "-hbf", "1"];
 const MISSES: &[&str] = &["-hbi", "1s", "-hbt", "1s", "-hbf", "100000"];
 
 /// All of them.
-pub(crate) const PROFILES: [Profile; 6] = [
+pub(crate) const PROFILES: [Profile; 8] = [
     Profile {
         name: "plain",
         flags: &[],
         files: false,
+        rests: false,
+        external: false,
         crowded: false,
         drops: false,
         misses: false,
         at_a_time: 48,
-        share: 55,
+        share: 46,
     },
     Profile {
         name: "replacing",
         flags: &["-replace_durable"],
         files: false,
+        rests: false,
+        external: false,
         crowded: false,
         drops: false,
         misses: false,
@@ -104,6 +116,8 @@ pub(crate) const PROFILES: [Profile; 6] = [
         name: "restarted",
         flags: &[],
         files: true,
+        rests: false,
+        external: false,
         crowded: false,
         drops: false,
         misses: false,
@@ -114,6 +128,8 @@ pub(crate) const PROFILES: [Profile; 6] = [
         name: "crowded",
         flags: &[],
         files: false,
+        rests: false,
+        external: false,
         crowded: true,
         drops: false,
         misses: false,
@@ -124,6 +140,8 @@ pub(crate) const PROFILES: [Profile; 6] = [
         name: "dropping",
         flags: DROPS,
         files: false,
+        rests: false,
+        external: false,
         crowded: false,
         drops: true,
         misses: false,
@@ -134,10 +152,36 @@ pub(crate) const PROFILES: [Profile; 6] = [
         name: "missing",
         flags: MISSES,
         files: false,
+        rests: false,
+        external: false,
         crowded: false,
         drops: false,
         misses: true,
         at_a_time: 64,
+        share: 5,
+    },
+    Profile {
+        name: "resting",
+        flags: &[],
+        files: false,
+        rests: true,
+        external: false,
+        crowded: false,
+        drops: false,
+        misses: false,
+        at_a_time: 64,
+        share: 4,
+    },
+    Profile {
+        name: "external",
+        flags: &[],
+        files: false,
+        rests: false,
+        external: true,
+        crowded: false,
+        drops: false,
+        misses: false,
+        at_a_time: 48,
         share: 5,
     },
 ];

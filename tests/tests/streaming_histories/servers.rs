@@ -61,6 +61,9 @@ impl Server {
         let mut server = server
             .with_flags(config)
             .with_flags(profile.flags.iter().copied());
+        if profile.external {
+            server = server.on_nats("nats-server")?;
+        }
         server.start().await?;
         Ok(Self { server })
     }

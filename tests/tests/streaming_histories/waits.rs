@@ -8,9 +8,10 @@ use std::{
 use anyhow::ensure;
 
 use crate::{
+    history::{Channel, REST},
     known::{Identity, Judged},
     play::{PATIENCE, Player},
-    profiles::HEARTBEAT,
+    profiles::{HEARTBEAT, MAX_INACTIVITY},
 };
 
 impl Player<'_> {
@@ -60,6 +61,14 @@ impl Player<'_> {
                 .await
                 .map(drop)
         }
+    }
+
+    /// Waits until channels are deleted that nobody uses. Nobody has a position there any more.
+    pub(crate) async fn rest(&mut self) -> anyhow::Result<()> {
+        self.pass(MAX_INACTIVITY + Duration::from_secs(1)).await?;
+        let rest = Channel::Usual(REST);
+        self.known.forget_unused(rest, &self.channel(rest));
+        Ok(())
     }
 
     /// A client answers no heartbeat any more; it does not even listen if it is `gone`.

@@ -23,7 +23,7 @@ fn every_history_of_a_profile_with_files_is_restarted_twice() {
 #[test]
 fn channels_are_named_by_their_place() {
     assert_eq!(
-        (CHANNELS[FEW], CHANNELS[BYTES], CHANNELS[AGE]),
-        ("few", "bytes", "age")
+        [FEW, BYTES, AGE, REST].map(|place| CHANNELS[place]),
+        ["few", "bytes", "age", "rest"]
     );
 }
