@@ -1,6 +1,6 @@
 # The usual commands. None of them hides anything: each can be typed by hand.
 
-.PHONY: help faults planted fuzz wire-differential streaming-differential tools test test-quick demo dist bench budget fmt lint deny
+.PHONY: help interop faults planted fuzz wire-differential streaming-differential tools test test-quick demo dist bench budget fmt lint deny
 
 comma := ,
 
@@ -17,6 +17,7 @@ help:
 	@echo "make streaming-differential  20000 histories against nats-streaming-server (HISTORIES=20000)"
 	@echo "make faults       10000 rounds of faults against brokers on PostgreSQL (ROUNDS=10000, SEED=n)"
 	@echo "make planted      bugs planted in copies of the broker, each to be found by rounds of faults (BUGS='fence_missing ...')"
+	@echo "make interop      1000 histories each way of broker and nats-streaming-server on one database (INTEROP_HISTORIES=1000, FIRST=n)"
 	@echo "make tools        obtain the real components that the tests run against"
 
 # Everything that the tests run against: builds or installs what is missing.
@@ -112,6 +113,14 @@ faults:
 	tests/tools/obtain postgresql nats
 	cargo build --workspace
 	ROUNDS=$(ROUNDS) SEED=$(SEED) RIGS=$(RIGS) cargo test -p tests --test store_faults -- --nocapture through_every
+
+# The broker and nats-streaming-server by turns on one database, checked with what clients have seen; FIRST=n begins at another
+# history, SIDE_BY_SIDE=n plays so many at a time, each way.
+INTEROP_HISTORIES ?= 1000
+interop:
+	tests/tools/obtain postgresql nats
+	cargo build --workspace
+	HISTORIES=$(INTEROP_HISTORIES) cargo test -p tests --test store_interop -- --nocapture other_way_round
 
 # Bugs planted in copies of the broker, one at a time: rounds of faults must find each of them.
 planted:
