@@ -260,7 +260,10 @@ async fn compare(other: Kind, histories: u64) -> Vec<String> {
     let only = std::env::var("PROFILE").ok();
     let comparisons: Vec<_> = PROFILES
         .iter()
-        .filter(|profile| only.as_ref().is_none_or(|only| only == profile.name))
+        .filter(|profile| match &only {
+            Some(only) => only == profile.name,
+            None => profile.least <= histories,
+        })
         .map(|profile| {
             let share = (histories * profile.share).div_ceil(100);
             Comparison::new(profile, dir.path(), other, share)
