@@ -166,7 +166,7 @@ fn rounds_until(
     satisfy: impl Fn(&BTreeSet<Rule>) -> bool,
 ) {
     /// Where the moment decides, some rounds show nothing.
-    const ROUNDS: u64 = 5;
+    const ROUNDS: u64 = 15;
     let mut seen = Vec::new();
     for seed in 0..ROUNDS {
         let mut plan = Plan::with_kind(kind, seed);
