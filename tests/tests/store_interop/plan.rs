@@ -270,13 +270,19 @@ fn role(rng: &mut Rng, channels: &[Channel]) -> Role {
         _ => Start::First,
     };
     let kind = kinds[rng.usize(..kinds.len())];
+    // Where nothing is limited, there is most to see.
+    let channel = match rng.bool() {
+        true => Channel::Orders,
+        false => channels[rng.usize(..channels.len())],
+    };
     Role {
-        // Where nothing is limited, there is most to see.
-        channel: match rng.bool() {
-            true => Channel::Orders,
-            false => channels[rng.usize(..channels.len())],
+        channel,
+        // Durables that are offline vanish with their channel.
+        kind: match (channel, kind) {
+            (Channel::Idle, Kind::Durable) => Kind::Plain,
+            (Channel::Idle, Kind::DurableGroup) => Kind::Group,
+            _ => kind,
         },
-        kind,
         start,
         max_in_flight: rng.choice([1, 3, 8, 64, 1024]).unwrap_or(8),
         // Messages that go round a group more often than needed show faults of the reference's own.

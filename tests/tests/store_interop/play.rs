@@ -11,7 +11,7 @@ use anyhow::{Context as _, ensure};
 use async_nats::connection::State;
 use tests::{
     patience,
-    stan::{Client, Options, SubscribeOptions},
+    stan::{Client, Options, PublishError, StanError, SubscribeOptions},
     streaming_server::CLUSTER_ID,
 };
 use tokio::time::sleep;
@@ -30,6 +30,9 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Between two looks at the tables.
 const PAUSE: Duration = Duration::from_millis(200);
+
+/// What a server says of a channel that it has begun to delete.
+const BEING_DELETED: &str = "stan: channel is being deleted";
 
 /// More often than there are steps between a connection and the reader of a subscription, and messages on the way.
 const READERS_TURNS: usize = 5_000;
@@ -168,8 +171,11 @@ impl<'a> Player<'a> {
         }
         if waits {
             for (nr, pending) in (first..).zip(under_way) {
-                pending.await?;
-                self.publishes[nr].is_acked = true;
+                match pending.await {
+                    Ok(()) => self.publishes[nr].is_acked = true,
+                    Err(PublishError::Refused(reason)) if reason == BEING_DELETED => {}
+                    Err(error) => return Err(error.into()),
+                }
             }
         }
         Ok(())
@@ -205,7 +211,10 @@ impl<'a> Player<'a> {
             .await?
             .subscribe(role.channel.name(), options);
         // It exists once it is asked for: a reader must find it.
-        let subscription = subscribing.await?;
+        let subscription = match subscribing.await {
+            Err(StanError::Refused { reason, .. }) if reason == BEING_DELETED => return Ok(()),
+            subscribed => subscribed?,
+        };
         let key = key_of(&role, nr, client);
         let shared = self.subscribed.entry(nr).or_insert_with(|| {
             Arc::new(Mutex::new(Subscribed {
