@@ -181,25 +181,28 @@ impl<'a> Player<'a> {
         Ok(())
     }
 
-    async fn join(&mut self, client: usize, nr: usize) -> anyhow::Result<()> {
-        let role = self.plan.roles[nr].clone();
-        let taken = self
+    /// Whether this would be a new subscription, or the next member of one.
+    fn may_join(&self, client: usize, nr: usize, role: &Role) -> bool {
+        let is_taken = self
             .readers
             .keys()
             .any(|(of, who)| *of == nr && (*who == client || !role.kind.is_group()));
         // Plain subscriptions have no name in the tables but their client's.
-        let same_name = self.subscribed.iter().any(|(other, shared)| {
-            let other_kind = self.plan.roles[*other].kind;
-            let key = &lock(shared).key;
+        let has_same_name = self.subscribed.iter().any(|(other, shared)| {
             *other != nr
-                && other_kind == Kind::Plain
+                && self.plan.roles[*other].kind == Kind::Plain
                 && role.kind == Kind::Plain
-                && *key == key_of(&role, nr, client)
+                && lock(shared).key == key_of(role, nr, client)
         });
         // A durable belongs to its client: under the same name another one has another.
-        let foreign = role.kind == Kind::Durable
+        let is_foreign = role.kind == Kind::Durable
             && self.owners.get(&nr).is_some_and(|owner| *owner != client);
-        if taken || same_name || foreign {
+        !is_taken && !has_same_name && !is_foreign
+    }
+
+    async fn join(&mut self, client: usize, nr: usize) -> anyhow::Result<()> {
+        let role = self.plan.roles[nr].clone();
+        if !self.may_join(client, nr, &role) {
             return Ok(());
         }
         self.owners.insert(nr, client);
@@ -210,7 +213,6 @@ impl<'a> Player<'a> {
             .client(client)
             .await?
             .subscribe(role.channel.name(), options);
-        // It exists once it is asked for: a reader must find it.
         let subscription = match subscribing.await {
             Err(StanError::Refused { reason, .. }) if reason == BEING_DELETED => return Ok(()),
             subscribed => subscribed?,
