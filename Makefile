@@ -1,6 +1,6 @@
 # The usual commands. None of them hides anything: each can be typed by hand.
 
-.PHONY: help interop faults planted fuzz wire-differential streaming-differential tools test test-quick demo dist bench budget fmt lint deny
+.PHONY: help interop faults planted postgresql-versions fuzz wire-differential streaming-differential tools test test-quick demo dist bench budget fmt lint deny
 
 comma := ,
 
@@ -17,6 +17,7 @@ help:
 	@echo "make streaming-differential  20000 histories against nats-streaming-server (HISTORIES=20000)"
 	@echo "make faults       10000 rounds of faults against brokers on PostgreSQL (ROUNDS=10000, SEED=n)"
 	@echo "make planted      bugs planted in copies of the broker, each to be found by rounds of faults (BUGS='fence_missing ...')"
+	@echo "make postgresql-versions  the store and its lock on PostgreSQL 12, 13, 14, 16 and 17"
 	@echo "make interop      1000 histories each way of broker and nats-streaming-server on one database (INTEROP_HISTORIES=1000, FIRST=n)"
 	@echo "make tools        obtain the real components that the tests run against"
 
@@ -126,3 +127,15 @@ interop:
 planted:
 	tests/tools/obtain postgresql nats
 	tests/tools/planted $(BUGS)
+
+# The store, and the lock between servers, on the releases of PostgreSQL that are not the machine's own.
+POSTGRESQL_VERSIONS ?= 12 13 14 16 17
+postgresql-versions:
+	tests/tools/obtain postgresql postgresql_versions pgbouncer nats
+	cargo build --workspace
+	@for version in $(POSTGRESQL_VERSIONS); do \
+		bin="$$PWD/target/tools/postgresql-versions/postgresql-$$version/native/bin"; \
+		"$$bin/postgres" --version && \
+		PATH="$$bin:$$PATH" cargo test -p broker-store --tests && \
+		PATH="$$bin:$$PATH" cargo test -p tests --test streaming_lock --test streaming_lock_watch || exit 1; \
+	done
