@@ -130,8 +130,8 @@ impl Shell {
                 } => {
                     let rows = self.rows.entry(channel.0).or_default().iter();
                     let found = rows.filter(|row| row.sequence >= from).take(max_rows);
-                    let found = found.cloned().collect();
-                    self.engine.loaded(load, Ok(found), self.now);
+                    let found: Vec<_> = found.cloned().collect();
+                    self.engine.loaded(load, Ok(found.into()), self.now);
                 }
                 // Only what was recovered is counted.
                 Effect::Count { .. } => unreachable!("nothing was recovered"),
