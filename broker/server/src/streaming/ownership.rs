@@ -22,8 +22,11 @@ use super::{
 };
 use crate::{banner, identity};
 
-/// Pause between two attempts to become the owner. Short against the 4.5 s that a taker watches an
-/// owner's tick, long against the cost of one look.
+/// Pause between two looks of a standby at the store. Clients wait for a tenth of a second more after a clean stop, and
+/// the database has ten small queries a second.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// Pause before what has failed is tried again.
 const RETRY: Duration = Duration::from_millis(500);
 
 /// How long a stop waits for flushes under way. A store that does not answer by then keeps what it
@@ -73,6 +76,10 @@ async fn take_turns(
             () = token.cancelled() => return Ok(()),
             activation = shared.store.activate() => activation,
         };
+        let pause = match &activation {
+            Ok(Activation::Standby { .. }) => LOOK,
+            Ok(Activation::Active(_)) | Err(_) => RETRY,
+        };
         match activation {
             Ok(Activation::Active(recovered)) => {
                 told_holder.clear();
@@ -95,7 +102,7 @@ async fn take_turns(
         }
         tokio::select! {
             () = token.cancelled() => return Ok(()),
-            () = tokio::time::sleep(RETRY) => {}
+            () = tokio::time::sleep(pause) => {}
         }
     }
 }

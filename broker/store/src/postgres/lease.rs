@@ -4,7 +4,7 @@
 //! * The row decides. It is taken under `FOR UPDATE`, which waits for every fenced statement in
 //!   flight; from then on statements of the former owner find no row of theirs.
 //! * A candidate looks at the row at each activation. It takes a released row at once; the row of a
-//!   broker of this kind that has no session left, after [`DEAD_PATIENCE`]; any other row once its tick has stood still for [`STEAL_PATIENCE`].
+//!   broker of this kind that has no session left, after [`DEAD_PATIENCE`], or [`GONE_PATIENCE`] where it was seen to have had one; any other row once its tick has stood still for [`STEAL_PATIENCE`].
 //! * A row that is free may belong to a server that takes no lock; see `unlocked`.
 //! * Before it steals, it ends the sessions of the former owner: a frozen process keeps them open,
 //!   and a statement that is under way in one of them.
@@ -35,6 +35,10 @@ const TICK: Duration = Duration::from_secs(1);
 /// How long an owner may be without any session before its row is taken. It covers an owner that is
 /// connecting again after a restart of the database.
 const DEAD_PATIENCE: Duration = Duration::from_millis(1500);
+
+/// The same where the sessions went while ours stayed: then it was not the database that restarted, and an owner that
+/// lives is back within a few attempts to connect.
+const GONE_PATIENCE: Duration = Duration::from_millis(500);
 
 /// First and longest pause between two attempts to connect again. With what connecting takes, service is there within a
 /// second of the database's return.
@@ -91,6 +95,8 @@ struct Seen {
     owner: Standing,
     /// Since when it has had neither session nor advisory lock.
     gone_since: Option<Instant>,
+    /// It had one of them at a look of this candidate, whose own session has lasted since.
+    was_there: bool,
 }
 
 /// One look.
@@ -126,12 +132,17 @@ impl Seen {
     fn after(previous: Option<Self>, row: &Row, now: Instant) -> (Self, Move) {
         let previous = previous.filter(|seen| seen.owner.id == row.id);
         let gone_before = previous.as_ref().and_then(|seen| seen.gone_since);
+        let was_there = previous.as_ref().is_some_and(|seen| seen.was_there);
         let owner = Standing::after(previous.map(|seen| seen.owner), &row.id, row.tick, now);
         let is_gone = is_of_our_kind(&row.id) && !row.has_sessions && !row.is_locked;
         let gone_since = is_gone.then(|| gone_before.unwrap_or(now));
+        let was_there = was_there || row.has_sessions || row.is_locked;
+        let patience = match was_there {
+            true => GONE_PATIENCE,
+            false => DEAD_PATIENCE,
+        };
         let is_dead = gone_since.is_some_and(|since| {
-            now.saturating_duration_since(since) >= DEAD_PATIENCE
-                && owner.still(now) >= DEAD_PATIENCE
+            now.saturating_duration_since(since) >= patience && owner.still(now) >= patience
         });
         let next = if row.id.is_empty() {
             Move::TakeFree
@@ -142,7 +153,12 @@ impl Seen {
         } else {
             Move::Wait
         };
-        (Self { owner, gone_since }, next)
+        let seen = Self {
+            owner,
+            gone_since,
+            was_there,
+        };
+        (seen, next)
     }
 }
 

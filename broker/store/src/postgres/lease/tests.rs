@@ -70,17 +70,18 @@ fn an_owner_whose_sessions_are_gone_is_replaced_soon() {
     let looks = [
         (0, row(7, true, true)),
         (500, row(7, false, false)),
+        (900, row(7, false, false)),
         (1000, row(7, false, false)),
-        (2000, row(7, false, false)),
     ];
     let last = [Move::Wait, Move::Wait, Move::Wait, Move::TakeDead];
     assert_eq!(moves(&looks), last);
     let never_seen_alive = [
         (0, row(7, false, false)),
-        (1000, row(7, false, false)),
+        (600, row(7, false, false)),
+        (1400, row(7, false, false)),
         (1500, row(7, false, false)),
     ];
-    assert_eq!(moves(&never_seen_alive), last[1..]);
+    assert_eq!(moves(&never_seen_alive), last);
 }
 
 #[test]
