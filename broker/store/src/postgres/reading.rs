@@ -19,7 +19,7 @@ use tokio::{
 
 use super::{
     current::{Renewable, Sources, renew},
-    reads::Reader,
+    reads::{Reader, remember},
 };
 use crate::StoreError;
 
@@ -142,7 +142,7 @@ impl Ahead {
             None => self.read(wanted).await?,
         };
         if let Some(last) = range.last() {
-            let before = self.ends.borrow_mut().insert(wanted.channel, last);
+            let before = remember(&mut self.ends.borrow_mut(), wanted.channel, last);
             if has_more && before.is_some_and(|end| end.next() == wanted.from) {
                 let from = last.next();
                 self.begin(Wanted { from, ..wanted });

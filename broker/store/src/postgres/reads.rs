@@ -99,7 +99,7 @@ impl Reader {
             .await?;
         if page.rows() > 0 {
             let size = page.bytes() / page.rows();
-            self.sizes.borrow_mut().insert(channel, size.max(1));
+            remember(&mut self.sizes.borrow_mut(), channel, size.max(1));
         }
         let has_more = page.rows() == rows || page.bytes() >= max_bytes;
         Ok((page.finish(), has_more))
@@ -148,6 +148,19 @@ impl Reader {
         self.connection.set(Rc::clone(&session));
         Ok(session)
     }
+}
+
+/// Notes what is known of a channel. Channels come and go: beyond some number it begins anew.
+pub(super) fn remember<T>(
+    known: &mut HashMap<ChannelId, T>,
+    channel: ChannelId,
+    fact: T,
+) -> Option<T> {
+    const MOST: usize = 10_000;
+    if known.len() >= MOST && !known.contains_key(&channel) {
+        known.clear();
+    }
+    known.insert(channel, fact)
 }
 
 fn message_row(row: &Row) -> Result<MessageRow<'_>, Failure> {
