@@ -30,6 +30,7 @@ use std::{cell::RefCell, rc::Rc, sync::Arc};
 
 use broker_core::durable::{Batch, ChannelId, FlushOutcome, Sequence, StoredRange, Totals};
 use futures_util::future::{self, FutureExt, LocalBoxFuture};
+use tracing::debug;
 
 pub(crate) use self::observer::Observer;
 use self::{
@@ -132,7 +133,10 @@ impl PostgresStore {
         }
         schema::ensure(&session).await?;
         let has_totals = schema::ensure_totals(&session).await?;
-        warm.prepare(has_totals).await?;
+        if let Err(error) = warm.prepare(has_totals).await {
+            // They are prepared when they are used. Another candidate that makes the tables may be in the way.
+            debug!("statements cannot be prepared now: {error}");
+        }
         Ok((Candidate::new(session, owner, has_totals), warm))
     }
 

@@ -526,7 +526,7 @@ fn two_contenders_for_an_empty_lock_table_make_one_owner() {
             // On a machine that is busy enough, one takes over from the other.
             let mut owners = 0;
             for (store, activation) in stores.iter().zip([first, second]) {
-                if let Ok(Activation::Active(_)) = activation {
+                if let Activation::Active(_) = activation.unwrap() {
                     let batch = BatchBuilder::founding().build();
                     owners += usize::from(flush(store, batch).await == FlushOutcome::Stored);
                 }

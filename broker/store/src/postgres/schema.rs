@@ -7,7 +7,10 @@
 use tokio_postgres::error::SqlState;
 use tracing::{info, warn};
 
-use super::session::{Failure, Session};
+use super::{
+    session::{Failure, Session},
+    sqlstate::Verdict,
+};
 use crate::StoreError;
 
 /// The tables that nats-streaming-server knows too.
@@ -72,6 +75,9 @@ const CREATE_TOTALS: &str = "
          bytes BIGINT NOT NULL);
     COMMIT";
 
+/// Attempts to make the tables while others are in the way.
+const TRIES: u32 = 5;
+
 /// Makes tables, columns, indexes and the lock row that are missing.
 ///
 /// # Errors
@@ -83,13 +89,21 @@ pub(super) async fn ensure(session: &Session) -> Result<(), StoreError> {
         return Ok(());
     }
     info!("making the tables of the store");
-    let Err(failure) = session.batch(CREATE).await else {
-        return Ok(());
+    let mut tries = 0;
+    let failure = loop {
+        let Err(failure) = session.batch(CREATE).await else {
+            return Ok(());
+        };
+        if !session.is_closed() {
+            // The session goes on to be used; a failure here would show at its next statement.
+            let _ = session.batch("ROLLBACK").await;
+        }
+        tries += 1;
+        // Whoever prepares statements meanwhile takes the tables in another order.
+        if failure.verdict() != Verdict::Again || tries == TRIES {
+            break failure;
+        }
     };
-    if !session.is_closed() {
-        // The session goes on to be used; a failure here would show at its next statement.
-        let _ = session.batch("ROLLBACK").await;
-    }
     if failure.is(&SqlState::INSUFFICIENT_PRIVILEGE) || failure.is(&SqlState::INVALID_SCHEMA_NAME) {
         return Err(StoreError::Config(format!(
             "unable to make the tables of the store: {failure}; or grant CREATE on the schema to this role"
