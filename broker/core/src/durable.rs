@@ -52,6 +52,24 @@ pub struct ChannelLimits {
     pub max_inactivity_nanos: u64,
 }
 
+/// The part of a channel's limits that a store keeps, because nats-streaming-server goes by it at a start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RecordedLimits {
+    pub max_msgs: u64,
+    pub max_bytes: u64,
+    pub max_age_nanos: u64,
+}
+
+impl From<ChannelLimits> for RecordedLimits {
+    fn from(limits: ChannelLimits) -> Self {
+        Self {
+            max_msgs: limits.max_msgs,
+            max_bytes: limits.max_bytes,
+            max_age_nanos: limits.max_age_nanos,
+        }
+    }
+}
+
 /// One message to append. Its encoded `MsgProto` is `batch.data[start..end]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Row {
@@ -94,7 +112,8 @@ pub enum Change {
     DeleteClient {
         id: String,
     },
-    CreateChannel {
+    /// Make a channel, or record other limits of one.
+    PutChannel {
         id: ChannelId,
         name: String,
         limits: ChannelLimits,
@@ -185,6 +204,8 @@ pub struct RecoveredSubscription {
 pub struct RecoveredChannel {
     pub id: ChannelId,
     pub name: String,
+    /// As they were in force when the channel was served last.
+    pub limits: RecordedLimits,
     /// 0 and 0 if nothing was ever stored; `first == last + 1` if everything has been removed.
     pub first: Sequence,
     pub last: Sequence,

@@ -56,7 +56,7 @@ impl FinalState {
             Change::DeleteClient { id } => {
                 self.clients.insert(id.clone(), None);
             }
-            Change::CreateChannel { id, name, limits } => {
+            Change::PutChannel { id, name, limits } => {
                 self.channels.insert(*id, (name.clone(), *limits));
             }
             Change::DeleteChannel { id } => {

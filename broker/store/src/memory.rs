@@ -8,8 +8,8 @@ use std::{
 
 use ahash::RandomState;
 use broker_core::durable::{
-    Batch, Change, ChannelId, FlushOutcome, Recovered, RecoveredChannel, RecoveredSubscription,
-    Row, Sequence, StoredMessage, StoredRange, Totals, Trim,
+    Batch, Change, ChannelId, FlushOutcome, RecordedLimits, Recovered, RecoveredChannel,
+    RecoveredSubscription, Row, Sequence, StoredMessage, StoredRange, Totals, Trim,
 };
 use broker_proto::streaming::{ClientInfo, ServerInfo, SubState};
 use bytes::Bytes;
@@ -130,6 +130,7 @@ struct State {
 #[derive(Debug, Default)]
 struct Channel {
     name: String,
+    limits: RecordedLimits,
     /// Ascending by sequence.
     messages: VecDeque<StoredMessage>,
     /// Of the messages held.
@@ -171,9 +172,11 @@ impl State {
             Change::DeleteClient { id } => {
                 self.clients.remove(id);
             }
-            Change::CreateChannel { id, name, .. } => {
+            Change::PutChannel { id, name, limits } => {
                 self.last_channel_id = self.last_channel_id.max(id.0);
-                self.channels.entry(*id).or_default().name.clone_from(name);
+                let channel = self.channels.entry(*id).or_default();
+                channel.name.clone_from(name);
+                channel.limits = (*limits).into();
             }
             Change::DeleteChannel { id } => {
                 self.channels.remove(id);
@@ -292,6 +295,7 @@ impl Channel {
         RecoveredChannel {
             id,
             name: self.name.clone(),
+            limits: self.limits,
             first,
             last,
             messages: self.messages.len() as u64,

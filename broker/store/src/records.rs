@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use broker_core::durable::{
-    ChannelId, Recovered, RecoveredChannel, RecoveredSubscription, Sequence, Totals,
+    ChannelId, RecordedLimits, Recovered, RecoveredChannel, RecoveredSubscription, Sequence, Totals,
 };
 use broker_proto::streaming::{ClientInfo, ServerInfo, SubState};
 use prost::Message;
@@ -53,6 +53,7 @@ pub(crate) struct ClientRow {
 pub(crate) struct ChannelRow {
     pub(crate) id: ChannelId,
     pub(crate) name: String,
+    pub(crate) limits: RecordedLimits,
     /// Lower bound of the last sequence, written when the last message was removed.
     pub(crate) max_sequence: u64,
 }
@@ -218,6 +219,7 @@ impl ChannelRow {
         RecoveredChannel {
             id: self.id,
             name: self.name,
+            limits: self.limits,
             first: Sequence(first),
             last: Sequence(last),
             messages,

@@ -114,7 +114,7 @@ impl SealedStore {
 
     fn learn_channels(&self, batch: &Batch) -> Result<(), String> {
         for change in &batch.changes {
-            if let Change::CreateChannel { id, name, .. } = change
+            if let Change::PutChannel { id, name, .. } = change
                 && !self.channels.borrow().contains_key(id)
             {
                 self.add_channel(*id, name, Sequence(0))

@@ -99,6 +99,8 @@ pub(super) struct Channel {
     pub(super) id: ChannelId,
     pub(super) name: Box<str>,
     pub(super) limits: ChannelLimits,
+    /// The store has it.
+    pub(super) is_on_record: bool,
     /// First message that counts as present; `last + 1` if there is none, 1 if there never was.
     pub(super) first: Sequence,
     /// Last durable one.
@@ -146,6 +148,7 @@ impl Channel {
         let nothing = RecoveredChannel {
             id,
             name: name.to_owned(),
+            limits: limits.into(),
             first: Sequence(0),
             last: Sequence(0),
             messages: 0,
@@ -154,7 +157,10 @@ impl Channel {
             last_timestamp: 0,
             subscriptions: Vec::new(),
         };
-        Self::recovered(&nothing, limits)
+        Self {
+            is_on_record: false,
+            ..Self::recovered(&nothing, limits)
+        }
     }
 
     /// `channel.last` must already include what subscriptions know.
@@ -163,6 +169,7 @@ impl Channel {
             id: channel.id,
             name: channel.name.as_str().into(),
             limits,
+            is_on_record: true,
             first: if channel.messages == 0 {
                 channel.last.next()
             } else {

@@ -34,14 +34,20 @@ impl Engine {
         let id = ChannelId(self.last_channel_id);
         let limits = self.config.limits_of(name);
         let key = self.adopt_channel(Channel::new(id, name, limits));
-        let change = Change::CreateChannel {
-            id,
-            name: name.to_owned(),
-            limits,
-        };
-        self.channel_draft(key).changes.push(change);
+        self.put_channel(key);
         self.may_rest(key);
         Ok(key)
+    }
+
+    /// Has a channel and its limits recorded.
+    pub(super) fn put_channel(&mut self, key: ChannelKey) {
+        let channel = &self.channels[key];
+        let change = Change::PutChannel {
+            id: channel.id,
+            name: channel.name.to_string(),
+            limits: channel.limits,
+        };
+        self.channel_draft(key).changes.push(change);
     }
 
     /// Makes a channel known. Of names that differ in case only the first one keeps the place.
@@ -58,7 +64,8 @@ impl Engine {
     /// whether it did.
     pub(super) fn forget_unused_channel(&mut self, key: ChannelKey) -> bool {
         let channel = &self.channels[key];
-        let is_used = channel.assigned.0 > 0
+        let is_used = channel.is_on_record
+            || channel.assigned.0 > 0
             || channel.records > 0
             || channel.start_search.is_some()
             || !channel.queued_requests.is_empty();

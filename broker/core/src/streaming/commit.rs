@@ -89,6 +89,13 @@ impl Engine {
         for trim in &flight.batch.trims {
             self.trimmed(trim);
         }
+        for change in &flight.batch.changes {
+            if let Change::PutChannel { id, .. } = change
+                && let Some(key) = self.channel_ids.get(id)
+            {
+                self.channels[*key].is_on_record = true;
+            }
+        }
         self.keep(lane, &flight);
         let ticks = self.ticks(self.now);
         for share in flight.channels.iter().filter(|share| share.msgs > 0) {
@@ -309,7 +316,7 @@ impl Engine {
 
     fn change_refused(&mut self, lane: usize, change: &Change) {
         match change {
-            Change::CreateChannel { id, .. } => {
+            Change::PutChannel { id, .. } => {
                 let Some(key) = self.channel_ids.get(id).copied() else {
                     return;
                 };

@@ -1,7 +1,7 @@
 //! New settings while clients are served.
 
 use super::{Engine, EngineConfig, timers::TimerKey};
-use crate::Now;
+use crate::{Now, durable::RecordedLimits};
 
 impl Engine {
     /// Takes over heartbeats, `replace_durable` and limits. What is above a lower limit goes with the
@@ -22,6 +22,7 @@ impl Engine {
             if limits == channel.limits {
                 continue;
             }
+            let is_recorded = RecordedLimits::from(limits) == channel.limits.into();
             channel.limits = limits;
             // A search under way was begun for the old age.
             if let Some(search) = channel.age_search.take() {
@@ -30,10 +31,14 @@ impl Engine {
             self.timers.disarm(TimerKey::Expiry(key));
             let lane = self.lane_of(key);
             if !self.channels[key].is_being_deleted {
+                if !is_recorded {
+                    self.put_channel(key);
+                }
                 self.watch_limits(lane, key);
                 self.comes_into_use(key);
                 self.may_rest(key);
             }
         }
+        self.settle();
     }
 }

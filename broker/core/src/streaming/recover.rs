@@ -144,6 +144,9 @@ impl Engine {
         self.last_channel_id = self.last_channel_id.max(channel.id.0);
         let limits = self.config.limits_of(&channel.name);
         let key = self.adopt_channel(Channel::recovered(&channel, limits));
+        if channel.limits != limits.into() {
+            self.put_channel(key);
+        }
         let lane = self.lane_of(key);
         if self.channels[key].is_over_limits() {
             self.lanes[lane]

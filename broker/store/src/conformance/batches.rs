@@ -115,7 +115,7 @@ impl BatchBuilder {
 
     #[must_use]
     pub fn create_channel(self, id: ChannelId, name: &str) -> Self {
-        self.change(Change::CreateChannel {
+        self.change(Change::PutChannel {
             id,
             name: name.to_owned(),
             limits: UNLIMITED,

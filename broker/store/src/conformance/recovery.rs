@@ -1,13 +1,15 @@
 //! What a restart finds.
 
 use broker_core::durable::{
-    Change, ChannelId, Recovered, RecoveredChannel, RecoveredSubscription, Sequence,
+    Change, ChannelId, ChannelLimits, RecordedLimits, Recovered, RecoveredChannel,
+    RecoveredSubscription, Sequence,
 };
 
 use super::{
     StoreFactory, activate,
     batches::{
-        BatchBuilder, CHANNEL, CHANNEL_NAME, client, message, server_info, subscription, timestamp,
+        BatchBuilder, CHANNEL, CHANNEL_NAME, UNLIMITED, client, message, server_info, subscription,
+        timestamp,
     },
     put, restart, sequences,
 };
@@ -40,6 +42,7 @@ pub async fn everything_comes_back_exactly<F: StoreFactory>(factory: &F) {
         channels: vec![RecoveredChannel {
             id: CHANNEL,
             name: CHANNEL_NAME.to_owned(),
+            limits: RecordedLimits::default(),
             first: Sequence(1),
             last: Sequence(5),
             messages: 5,
@@ -108,6 +111,7 @@ pub async fn channel_numbers_are_not_reused<F: StoreFactory>(factory: &F) {
     assert_eq!((empty.first, empty.last), (Sequence(0), Sequence(0)));
 }
 
+/// Such as other limits.
 pub async fn creating_a_channel_again_changes_nothing_else<F: StoreFactory>(factory: &F) {
     let store = factory.open();
     activate(&store).await;
@@ -116,10 +120,22 @@ pub async fn creating_a_channel_again_changes_nothing_else<F: StoreFactory>(fact
         BatchBuilder::founding().rows(CHANNEL, 1..=3).build(),
     )
     .await;
-    put(&store, BatchBuilder::founding().build()).await;
+    let limits = ChannelLimits {
+        max_msgs: 10,
+        max_bytes: 1 << 40,
+        max_age_nanos: 3_600_000_000_000,
+        ..UNLIMITED
+    };
+    let other_limits = BatchBuilder::new().change(Change::PutChannel {
+        id: CHANNEL,
+        name: CHANNEL_NAME.to_owned(),
+        limits,
+    });
+    put(&store, other_limits.build()).await;
     let (store, recovered) = restart(factory, store).await;
     assert_eq!(recovered.channels.len(), 1);
     assert_eq!(recovered.channels[0].last, Sequence(3));
+    assert_eq!(recovered.channels[0].limits, limits.into());
     assert_eq!(sequences(&store, CHANNEL).await, [1, 2, 3]);
 }
 

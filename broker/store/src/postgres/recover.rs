@@ -1,6 +1,6 @@
 //! Reads everything back in a handful of set-based queries.
 
-use broker_core::durable::{ChannelId, Sequence, Totals};
+use broker_core::durable::{ChannelId, RecordedLimits, Sequence, Totals};
 use tokio_postgres::Row;
 
 use super::{
@@ -22,8 +22,7 @@ const COUNTERS: &str = "
 const MARKED: &str = "SELECT id, subid FROM Subscriptions WHERE deleted";
 const SERVER_INFO: &str = "SELECT id, proto, version FROM ServerInfo WHERE uniquerow = 1";
 const CLIENTS: &str = "SELECT id, hbinbox, proto FROM Clients ORDER BY id";
-const CHANNELS: &str =
-    "SELECT id, name, maxseq FROM Channels WHERE NOT coalesce(deleted, FALSE) ORDER BY id";
+const CHANNELS: &str = "SELECT id, name, maxseq, maxmsgs::int8, maxbytes, maxage FROM Channels WHERE NOT coalesce(deleted, FALSE) ORDER BY id";
 const DELETED_CHANNELS: &str = "SELECT id FROM Channels WHERE deleted ORDER BY id";
 /// What each channel holds, by probes of the index: its ends, what is on record, and what came behind that if it is
 /// little (`$1`). The lower bound of the first probe spares it the index entries of everything removed before.
@@ -154,6 +153,11 @@ fn channel_row(row: &Row) -> ChannelRow {
         id: channel_id(row.get(0)),
         name: row.get(1),
         max_sequence: number(row, 2),
+        limits: RecordedLimits {
+            max_msgs: number(row, 3),
+            max_bytes: number(row, 4),
+            max_age_nanos: number(row, 5),
+        },
     }
 }
 

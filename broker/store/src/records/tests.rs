@@ -16,6 +16,7 @@ fn channel(id: u32, name: &str, max_sequence: u64) -> ChannelRow {
     ChannelRow {
         id: ChannelId(id),
         name: name.to_owned(),
+        limits: RecordedLimits::default(),
         max_sequence,
     }
 }

@@ -1,6 +1,6 @@
 //! Reads everything back in set-based queries.
 
-use broker_core::durable::{ChannelId, Sequence, Totals};
+use broker_core::durable::{ChannelId, RecordedLimits, Sequence, Totals};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::unavailable;
@@ -90,12 +90,17 @@ fn read_clients(connection: &Connection) -> rusqlite::Result<Vec<ClientRow>> {
 fn read_channels(connection: &Connection) -> rusqlite::Result<Vec<ChannelRow>> {
     all(
         connection,
-        "SELECT id, name, maxseq FROM Channels WHERE deleted = 0 ORDER BY id",
+        "SELECT id, name, maxseq, maxmsgs, maxbytes, maxage FROM Channels WHERE deleted = 0 ORDER BY id",
         |row| {
             Ok(ChannelRow {
                 id: channel_id(row, 0)?,
                 name: row.get(1)?,
                 max_sequence: from_column(row.get(2)?),
+                limits: RecordedLimits {
+                    max_msgs: from_column(row.get(3)?),
+                    max_bytes: from_column(row.get(4)?),
+                    max_age_nanos: from_column(row.get(5)?),
+                },
             })
         },
     )

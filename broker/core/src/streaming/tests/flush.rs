@@ -15,6 +15,39 @@ fn refused() -> FlushOutcome {
 }
 
 #[test]
+fn limits_that_are_not_those_on_record_are_recorded() {
+    let mut world = World::limited(|limits| limits.max_msgs = 10);
+    world.connect("me");
+    world.publish_many("me", "foo", 1);
+    assert_eq!(world.store.channel("foo").unwrap().limits.max_msgs, 10);
+    world.config.limits.max_msgs = 20;
+    world.restart();
+    world.flush_all();
+    assert_eq!(world.store.channel("foo").unwrap().limits.max_msgs, 20);
+    let mut config = world.config.clone();
+    config.limits.max_bytes = 1_000;
+    world.engine.reconfigure(config, world.clock.now());
+    world.flush_all();
+    assert_eq!(world.store.channel("foo").unwrap().limits.max_bytes, 1_000);
+}
+
+#[test]
+fn an_empty_channel_is_known_although_other_limits_of_it_were_refused() {
+    let mut world = World::new();
+    world.connect("me");
+    let sub = world.subscribe_with("me", "foo", |_| {});
+    world.unsubscribe(&sub);
+    world.config.limits.max_msgs = 20;
+    world.flushes_at_once = false;
+    world.restart();
+    world.finish_flush(0, refused());
+    world.flushes_at_once = true;
+    world.publish_many("me", "foo", 1);
+    // The model store lets no other channel have the name.
+    assert_eq!(world.engine.channels().next().unwrap().messages, 1);
+}
+
+#[test]
 fn refused_messages_are_told_and_give_their_sequences_back() {
     let mut world = World::new();
     world.connect("me");

@@ -11,8 +11,8 @@ use bytes::Bytes;
 use prost::Message as _;
 
 use crate::durable::{
-    Batch, Change, ChannelId, Recovered, RecoveredChannel, RecoveredSubscription, Sequence,
-    StoredMessage, StoredRange, Totals,
+    Batch, Change, ChannelId, RecordedLimits, Recovered, RecoveredChannel, RecoveredSubscription,
+    Sequence, StoredMessage, StoredRange, Totals,
 };
 
 #[derive(Clone, Debug, Default)]
@@ -30,6 +30,7 @@ pub(super) struct ModelStore {
 #[derive(Clone, Debug, Default)]
 pub(super) struct ChannelRecord {
     pub(super) name: String,
+    pub(super) limits: RecordedLimits,
     rows: BTreeMap<u64, StoredMessage>,
     /// Payload of every message ever stored, trimmed ones included.
     history: BTreeMap<u64, Bytes>,
@@ -99,13 +100,17 @@ impl ModelStore {
             Change::PutServerInfo(info) => self.server_info = Some(info),
             Change::PutClient(info) => drop(self.clients.insert(info.id.clone(), info)),
             Change::DeleteClient { id } => drop(self.clients.remove(&id)),
-            Change::CreateChannel { id, name, .. } => {
+            Change::PutChannel { id, limits, .. } if self.channels.contains_key(&id.0) => {
+                self.channels.get_mut(&id.0).unwrap().limits = limits.into();
+            }
+            Change::PutChannel { id, name, limits } => {
                 assert!(
                     self.channel(&name).is_none(),
                     "a name is one channel's at a time"
                 );
                 let record = ChannelRecord {
                     name,
+                    limits: limits.into(),
                     ..ChannelRecord::default()
                 };
                 assert!(
@@ -357,6 +362,7 @@ fn recovered(id: u32, channel: &ChannelRecord) -> RecoveredChannel {
     RecoveredChannel {
         id: ChannelId(id),
         name: channel.name.clone(),
+        limits: channel.limits,
         first: Sequence(match (first, channel.max_sequence) {
             (Some(first), _) => first,
             (None, 0) => 0,
