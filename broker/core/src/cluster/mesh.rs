@@ -24,6 +24,7 @@ use std::{
 use ahash::RandomState;
 use broker_proto::route::{RouteConnect, RouteInfo};
 
+pub use self::names::split_address;
 use self::targets::{Stage, Target};
 use super::settings::{ClusterSettings, RouteUrl};
 
@@ -380,8 +381,9 @@ impl Mesh {
     /// Says to peers what `advertise` wants them to know.
     fn advertise(&mut self) {
         let advertised = self.settings.advertise.as_deref();
-        match advertised.and_then(|address| names::split_address(address, self.listener.1)) {
+        match advertised.and_then(split_address) {
             Some((host, port)) => {
+                let port = port.unwrap_or(self.listener.1);
                 let url = RouteUrl {
                     host: host.clone(),
                     port,

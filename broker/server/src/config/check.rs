@@ -9,7 +9,7 @@ mod tls;
 
 use std::{collections::BTreeMap, fmt, path::PathBuf, time::Duration};
 
-use broker_core::auth::settings::AuthSettings;
+use broker_core::{auth::settings::AuthSettings, cluster::mesh::split_address};
 use broker_proto::conf::Position;
 
 use super::{
@@ -241,20 +241,13 @@ impl Problems<'_> {
         }
     }
 
-    /// `host` or `host:port`.
+    /// `host` or `host:port`, with brackets around an IPv6 address.
     fn advertise(&mut self, name: &str, value: &str) -> Option<Advertise> {
         if value.is_empty() {
             return None;
         }
-        let (host, port) = match value.rsplit_once(':') {
-            Some((host, port)) => (host, Some(port.parse::<u16>())),
-            None => (value, None),
-        };
-        match port.transpose() {
-            Ok(port) if !host.is_empty() && port != Some(0) => Some(Advertise {
-                host: host.to_owned(),
-                port,
-            }),
+        match split_address(value) {
+            Some((host, port)) if port != Some(0) => Some(Advertise { host, port }),
             _ => {
                 self.about(
                     name,

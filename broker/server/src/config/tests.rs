@@ -166,6 +166,8 @@ fn flags_have_one_or_two_dashes_and_take_their_value_either_way() {
         (advertise.host.as_str(), advertise.port),
         ("nats.example", Some(4222))
     );
+    let advertise = run("-client_advertise [fd00::a]:4222").client.advertise;
+    assert_eq!(advertise.unwrap().host, "fd00::a");
 }
 
 #[test]
@@ -273,6 +275,10 @@ fn what_is_not_understood_on_the_command_line_is_refused_by_name() {
         (
             "-client_advertise x:y",
             "client_advertise \"x:y\" is not host or host:port",
+        ),
+        (
+            "-client_advertise fd00::1",
+            "client_advertise \"fd00::1\" is not host or host:port",
         ),
         ("-hbi 0s", "hb_interval must be longer than 0s"),
         (

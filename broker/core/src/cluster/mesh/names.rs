@@ -68,7 +68,8 @@ pub(super) fn gossip_url(url: &RouteUrl) -> String {
 pub(super) fn parse_gossip_url(text: &str) -> Option<RouteUrl> {
     let address = text.strip_prefix(SCHEME)?;
     let address = address.strip_suffix('/').unwrap_or(address);
-    let (host, port) = split_address(address, 0).filter(|(_, port)| *port > 0)?;
+    let (host, port) = split_address(address)?;
+    let port = port.filter(|port| *port > 0)?;
     let is_name = host
         .bytes()
         .all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte));
@@ -79,8 +80,10 @@ pub(super) fn parse_gossip_url(text: &str) -> Option<RouteUrl> {
     })
 }
 
-/// `host[:port]`, with brackets around an IPv6 address.
-pub(super) fn split_address(text: &str, default_port: u16) -> Option<(String, u16)> {
+/// Host and port of `host[:port]`, with brackets around an IPv6 address, which the host is given without. `None` if it is
+/// no such thing.
+#[must_use]
+pub fn split_address(text: &str) -> Option<(String, Option<u16>)> {
     let (host, port) = match text.strip_prefix('[') {
         Some(rest) => {
             let (host, rest) = rest.split_once(']')?;
@@ -97,8 +100,8 @@ pub(super) fn split_address(text: &str, default_port: u16) -> Option<(String, u1
         },
     };
     let port = match port {
-        Some(digits) => digits.parse().ok()?,
-        None => default_port,
+        Some(digits) => Some(digits.parse().ok()?),
+        None => None,
     };
     (!host.is_empty()).then(|| (host.to_owned(), port))
 }
@@ -139,9 +142,12 @@ mod tests {
 
     #[test]
     fn the_port_of_an_address_may_be_left_out() {
-        assert_eq!(split_address("h", 7), Some(("h".into(), 7)));
-        assert_eq!(split_address("[::1]", 7), Some(("::1".into(), 7)));
-        assert_eq!(split_address("h:8", 7), Some(("h".into(), 8)));
-        assert_eq!(split_address("h:", 7), None);
+        assert_eq!(split_address("h"), Some(("h".into(), None)));
+        assert_eq!(split_address("[::1]"), Some(("::1".into(), None)));
+        assert_eq!(split_address("[::1]:8"), Some(("::1".into(), Some(8))));
+        assert_eq!(split_address("h:8"), Some(("h".into(), Some(8))));
+        for bad in ["h:", "::1", "[::1", "[::1]8", "[h]:8", ""] {
+            assert_eq!(split_address(bad), None, "{bad}");
+        }
     }
 }
