@@ -126,7 +126,7 @@ async fn corrupt_and_missing_messages_of_a_database_are_found_beside_a_broker_at
     assert!(broken.contains("2 missing, 1 corrupt"), "{broken}");
     assert!(broken.contains("  2 missing behind 3\n"), "{broken}");
     assert_eq!(
-        lines(&broken, "  message 2: not decodable").len(),
+        lines(&broken, "  message 2: it has 1 bytes, and its row says 23").len(),
         1,
         "{broken}"
     );
