@@ -21,3 +21,13 @@ pub enum StoreError {
     #[error("the store is owned by {holder}")]
     Deposed { holder: String },
 }
+
+impl StoreError {
+    /// What lies behind it, where its own words only say what was being done.
+    pub(crate) fn cause(&self) -> String {
+        match self {
+            Self::Unavailable { source, .. } => source.to_string(),
+            Self::Config(_) | Self::Corrupt(_) | Self::Deposed { .. } => self.to_string(),
+        }
+    }
+}

@@ -157,20 +157,7 @@ impl SealedStore {
         let Some(seal) = channels.get(&channel) else {
             return range;
         };
-        let found = range.corrupt.len();
-        range.messages.retain_mut(|message| {
-            let opened = open(seal, message);
-            let is_good = opened.is_ok();
-            range.corrupt.extend(opened.err().map(|reason| CorruptRow {
-                sequence: message.sequence,
-                timestamp: message.timestamp,
-                reason,
-            }));
-            is_good
-        });
-        if range.corrupt.len() > found {
-            range.corrupt.sort_by_key(|row| row.sequence);
-        }
+        range.set_apart(|message| open(seal, message).err());
         range
     }
 }

@@ -80,15 +80,22 @@ impl StoredRange {
 
     /// Takes out what cannot be a message of that channel.
     pub fn set_corrupt_apart(&mut self, channel: &str) {
+        self.set_apart(|message| message.fault(channel).map(str::to_owned));
+    }
+
+    /// Takes out the messages of which this says what is wrong. It may change the others.
+    pub fn set_apart(&mut self, mut fault: impl FnMut(&mut StoredMessage) -> Option<String>) {
         let found = self.corrupt.len();
-        self.messages.retain(|message| {
-            let fault = message.fault(channel);
-            self.corrupt.extend(fault.map(|reason| CorruptRow {
+        self.messages.retain_mut(|message| {
+            let Some(reason) = fault(message) else {
+                return true;
+            };
+            self.corrupt.push(CorruptRow {
                 sequence: message.sequence,
                 timestamp: message.timestamp,
-                reason: reason.to_owned(),
-            }));
-            fault.is_none()
+                reason,
+            });
+            false
         });
         if self.corrupt.len() > found {
             self.corrupt.sort_by_key(|row| row.sequence);

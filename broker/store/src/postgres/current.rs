@@ -100,11 +100,10 @@ pub(super) async fn renew(
         sources.changed().await;
         let mut backoff = BACKOFF.0;
         while let Err(error) = renew_all(&sources, &owner, &connections).await {
-            let error =
-                std::error::Error::source(&error).map_or(error.to_string(), ToString::to_string);
             warn!(
                 purpose,
-                "the new source does not work, the connections of the former one stay: {error}"
+                "the new source does not work, the connections of the former one stay: {}",
+                error.cause()
             );
             if wait_or_changed(&mut sources, backoff).await {
                 backoff = BACKOFF.0;

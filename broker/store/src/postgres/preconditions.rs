@@ -170,10 +170,8 @@ async fn log_in(source: &Source, tell: &mut impl FnMut(&'static str, Outcome)) -
             Some(session)
         }
         Err(error) => {
-            let cause = std::error::Error::source(&error).map(ToString::to_string);
-            let text = cause.unwrap_or_else(|| error.to_string());
             let subject = if has_spoken(&error) { "login" } else { "tls" };
-            tell(subject, Outcome::Bad(text));
+            tell(subject, Outcome::Bad(error.cause()));
             None
         }
     }
@@ -188,12 +186,8 @@ async fn is_direct(
     let second = match Session::open(&Sources::from(source.clone()), "check").await {
         Ok(second) => second,
         Err(error) => {
-            let cause = std::error::Error::source(&error).map(ToString::to_string);
-            let text = cause.unwrap_or_else(|| error.to_string());
-            tell(
-                "pooler",
-                Outcome::Doubtful(format!("no second session to compare with: {text}")),
-            );
+            let text = format!("no second session to compare with: {}", error.cause());
+            tell("pooler", Outcome::Doubtful(text));
             return true;
         }
     };
