@@ -114,7 +114,7 @@ impl Active {
             lost.clone(),
         )));
         let sessions = warm.take(sources, &owner).await?;
-        let session = sessions.reading;
+        let session = sessions.recovering;
         let has_totals = candidate.has_totals;
         if has_totals {
             let forgotten = totals::forget_others(&session).await;
@@ -339,8 +339,7 @@ impl Active {
         let session = match Session::open(&self.sources, &self.owner).await {
             Ok(session) => Rc::new(session),
             Err(error) => {
-                let cause = std::error::Error::source(&error).map(ToString::to_string);
-                warn!("{error}: {}", cause.unwrap_or_default());
+                warn!("{error}: {}", error.cause());
                 return Ok(None);
             }
         };

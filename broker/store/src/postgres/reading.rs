@@ -19,7 +19,7 @@ use tokio::{
 
 use super::{
     current::{Renewable, Sources, renew},
-    reads::{Reader, remember},
+    reads::{Reader, Wanted, remember},
 };
 use crate::StoreError;
 
@@ -52,19 +52,7 @@ impl ReadingThread {
     }
 
     /// As [`crate::Store::read`].
-    pub(super) async fn range(
-        &self,
-        channel: ChannelId,
-        from: Sequence,
-        max_rows: usize,
-        max_bytes: usize,
-    ) -> Result<StoredRange, StoreError> {
-        let wanted = Wanted {
-            channel,
-            from,
-            max_rows,
-            max_bytes,
-        };
+    pub(super) async fn range(&self, wanted: Wanted) -> Result<StoredRange, StoreError> {
         self.ask(async move |ahead| ahead.range(wanted).await).await
     }
 
@@ -114,14 +102,6 @@ async fn serve(sources: Sources, owner: String, mut queue: mpsc::Receiver<Reques
     }
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Wanted {
-    channel: ChannelId,
-    from: Sequence,
-    max_rows: usize,
-    max_bytes: usize,
-}
-
 /// Pages that are being read before anybody has asked for them.
 struct Ahead {
     reader: Reader,
@@ -139,7 +119,7 @@ impl Ahead {
         };
         let (range, has_more) = match range {
             Some(range) => (range, true),
-            None => self.read(wanted).await?,
+            None => self.reader.range(wanted).await?,
         };
         if let Some(last) = range.last() {
             let before = remember(&mut self.ends.borrow_mut(), wanted.channel, last);
@@ -149,16 +129,6 @@ impl Ahead {
             }
         }
         Ok(range)
-    }
-
-    async fn read(&self, wanted: Wanted) -> Result<(StoredRange, bool), StoreError> {
-        let Wanted {
-            channel,
-            from,
-            max_rows,
-            max_bytes,
-        } = wanted;
-        self.reader.range(channel, from, max_rows, max_bytes).await
     }
 
     fn take(&self, wanted: Wanted) -> Option<JoinHandle<Option<StoredRange>>> {
@@ -171,7 +141,7 @@ impl Ahead {
     fn begin(self: Rc<Self>, wanted: Wanted) {
         let reading = Rc::clone(&self);
         let page = spawn_local(async move {
-            let (range, has_more) = reading.read(wanted).await.ok()?;
+            let (range, has_more) = reading.reader.range(wanted).await.ok()?;
             has_more.then_some(range)
         });
         let mut pages = self.pages.borrow_mut();

@@ -44,6 +44,15 @@ const SEQUENCE_AT: &str = "
         WHERE s.low < s.high)
     SELECT seq FROM Messages WHERE id = $1 AND seq >= (SELECT max(low) FROM span) ORDER BY seq LIMIT 1";
 
+/// What is asked for; see [`crate::Store::read`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Wanted {
+    pub(super) channel: ChannelId,
+    pub(super) from: Sequence,
+    pub(super) max_rows: usize,
+    pub(super) max_bytes: usize,
+}
+
 /// The reading connection, opened again when it broke.
 #[derive(Debug)]
 pub(super) struct Reader {
@@ -67,15 +76,15 @@ impl Reader {
         }
     }
 
-    /// As [`crate::Store::read`]. How many rows make up `max_bytes` is guessed from the last read of the channel; what
-    /// goes beyond is not kept. Also whether there may be more behind it.
-    pub(super) async fn range(
-        &self,
-        channel: ChannelId,
-        from: Sequence,
-        max_rows: usize,
-        max_bytes: usize,
-    ) -> Result<(StoredRange, bool), StoreError> {
+    /// How many rows make up `max_bytes` is guessed from the last read of the channel; what
+    /// goes beyond is not kept. Gives also whether there may be more behind it.
+    pub(super) async fn range(&self, wanted: Wanted) -> Result<(StoredRange, bool), StoreError> {
+        let Wanted {
+            channel,
+            from,
+            max_rows,
+            max_bytes,
+        } = wanted;
         let size = self.sizes.borrow().get(&channel).copied();
         let rows = size
             .map_or(FIRST_ROWS, |size| max_bytes / size + 1)

@@ -72,14 +72,17 @@ pub(super) fn statements(has_totals: bool) -> [&'static str; 9] {
         CLIENTS,
         CHANNELS,
         DELETED_CHANNELS,
-        if has_totals {
-            HELD
-        } else {
-            HELD_WITHOUT_RECORD
-        },
+        held(has_totals),
         SUBSCRIPTIONS,
         PENDING,
     ]
+}
+
+fn held(has_totals: bool) -> &'static str {
+    match has_totals {
+        true => HELD,
+        false => HELD_WITHOUT_RECORD,
+    }
 }
 
 /// The rows, and the counters that an owner continues.
@@ -162,12 +165,10 @@ fn channel_row(row: &Row) -> ChannelRow {
 }
 
 async fn read_held(session: &Session, has_totals: bool) -> Result<Vec<HeldRow>, Failure> {
-    let held = if has_totals {
-        HELD
-    } else {
-        HELD_WITHOUT_RECORD
-    };
-    let rows = session.query_unhurried(held, &[&COUNTED_AT_START]).await?;
+    let statement = held(has_totals);
+    let rows = session
+        .query_unhurried(statement, &[&COUNTED_AT_START])
+        .await?;
     Ok(rows.iter().map(held_row).collect())
 }
 

@@ -6,7 +6,7 @@ use broker_core::durable::{ChannelId, Recovered, Sequence, StoredRange};
 
 use super::{
     current::{Renewable, Sources},
-    reads::Reader,
+    reads::{Reader, Wanted},
     recover, schema,
     session::Session,
     source::Source,
@@ -55,7 +55,12 @@ impl Snapshot {
         max_rows: usize,
         max_bytes: usize,
     ) -> Result<StoredRange, StoreError> {
-        let read = self.reader.range(channel, from, max_rows, max_bytes);
-        Ok(read.await?.0)
+        let wanted = Wanted {
+            channel,
+            from,
+            max_rows,
+            max_bytes,
+        };
+        Ok(self.reader.range(wanted).await?.0)
     }
 }

@@ -27,7 +27,7 @@ const PATIENCE: Duration = Duration::from_millis(500);
 /// latest when it is needed.
 #[derive(Debug)]
 pub(super) struct Warm {
-    reading: Option<Rc<Session>>,
+    recovering: Option<Rc<Session>>,
     lanes: [Option<Rc<Session>>; LANES],
     used: Instant,
 }
@@ -35,7 +35,8 @@ pub(super) struct Warm {
 /// What an activation gets.
 #[derive(Debug)]
 pub(super) struct Sessions {
-    pub(super) reading: Rc<Session>,
+    /// For reading everything back; not needed afterwards.
+    pub(super) recovering: Rc<Session>,
     pub(super) lanes: [Rc<Session>; LANES],
 }
 
@@ -43,7 +44,7 @@ impl Warm {
     /// Connects them all at once.
     pub(super) async fn open(sources: &Sources, owner: &str) -> Result<Self, StoreError> {
         let mut warm = Self {
-            reading: None,
+            recovering: None,
             lanes: [const { None }; LANES],
             used: Instant::now(),
         };
@@ -51,9 +52,9 @@ impl Warm {
         Ok(warm)
     }
 
-    /// The one for reading, while it is there.
-    pub(super) fn reading(&self) -> Option<&Session> {
-        self.reading.as_deref()
+    /// The one for recovery, while it is there.
+    pub(super) fn recovering(&self) -> Option<&Session> {
+        self.recovering.as_deref()
     }
 
     /// Uses each session that was not used for a while; one that does not answer is replaced.
@@ -79,13 +80,13 @@ impl Warm {
         let of_totals = |statement| has_totals.then_some(statement);
         let writing = messages::STATEMENTS.into_iter().chain([changes::WRITE]);
         let writing = writing.chain(of_totals(totals::PUT));
-        let reading = recover::statements(has_totals).into_iter();
-        let reading = reading.chain(of_totals(totals::FORGET_OTHERS));
+        let recovering = recover::statements(has_totals).into_iter();
+        let recovering = recovering.chain(of_totals(totals::FORGET_OTHERS));
         let lanes = self.lanes.iter().flatten();
         let prepared = async {
             try_join_all(lanes.map(|lane| lane.prepare(writing.clone()))).await?;
-            match &self.reading {
-                Some(session) => session.prepare(reading).await,
+            match &self.recovering {
+                Some(session) => session.prepare(recovering).await,
                 None => Ok(()),
             }
         };
@@ -103,7 +104,7 @@ impl Warm {
         self.fill(sources, owner).await?;
         const FILLED: &str = "filling leaves no place empty";
         Ok(Sessions {
-            reading: self.reading.expect(FILLED),
+            recovering: self.recovering.expect(FILLED),
             lanes: self.lanes.map(|lane| lane.expect(FILLED)),
         })
     }
@@ -122,7 +123,7 @@ impl Warm {
     }
 
     fn places(&mut self) -> impl Iterator<Item = &mut Option<Rc<Session>>> {
-        self.lanes.iter_mut().chain([&mut self.reading])
+        self.lanes.iter_mut().chain([&mut self.recovering])
     }
 }
 
