@@ -1,7 +1,8 @@
 //! The SQL store: the tables of nats-streaming-server in PostgreSQL, written under a fence.
 //!
-//! Four sessions, of a standby too: two writing lanes, one for reads, one that holds the lock. All their sockets
-//! belong to the thread that uses the store. How the protocol was decided and measured: the fence in
+//! Four sessions: two writing lanes and one that holds the lock, whose sockets belong to the thread that uses the store,
+//! and one for reads on a thread of its own. A standby has as many ready, the fourth to read back what is stored. How the
+//! protocol was decided and measured: the fence in
 //! `messages`, ownership in `lease`.
 
 mod active;
@@ -36,6 +37,7 @@ pub(crate) use self::observer::Observer;
 use self::{
     active::Active,
     lease::{Attempt, Candidate},
+    reads::Wanted,
     session::{Failure, Session},
     warm::Warm,
 };
@@ -123,7 +125,7 @@ impl PostgresStore {
             .ok_or_else(|| StoreError::Config("the system gives no random numbers".to_owned()))?;
         let session = Session::open(sources, &owner).await?;
         let warm = Warm::open(sources, &owner).await?;
-        if let Some(other) = warm.reading() {
+        if let Some(other) = warm.recovering() {
             let pooled = pooled::is_pooled(&session, other).await;
             let looking =
                 |failure: Failure| failure.into_store_error("looking for a pooler on the way");
@@ -185,12 +187,15 @@ impl Store for PostgresStore {
         max_bytes: usize,
     ) -> LocalBoxFuture<'_, Result<StoredRange, StoreError>> {
         let active = self.current();
+        let wanted = Wanted {
+            channel,
+            from,
+            max_rows,
+            max_bytes,
+        };
         async move {
             let active = active.ok_or_else(not_active)?;
-            active
-                .reader
-                .range(channel, from, max_rows, max_bytes)
-                .await
+            active.reader.range(wanted).await
         }
         .boxed_local()
     }
