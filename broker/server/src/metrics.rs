@@ -56,8 +56,16 @@ async fn gather(monitor: &Monitor) -> String {
     server::gather(&mut page, monitor).await;
     if monitor.facts().streaming.is_some() {
         let lock = monitor.source.lock().await.state;
-        streaming::gather(&mut page, monitor, lock).await;
+        let figures = monitor.source.streaming().await;
+        streaming::gather(&mut page, monitor, &figures, lock).await;
         store(&mut page, monitor, lock).await;
+        page.add(
+            "counter",
+            "stanchion_store_corrupt_rows_total",
+            "",
+            &[],
+            figures.corrupt_rows,
+        );
     }
     page.add(
         "gauge",
@@ -109,13 +117,6 @@ async fn store(page: &mut Exposition, monitor: &Monitor, lock: LockState) {
         "",
         &[],
         flushes.rows,
-    );
-    page.add(
-        "counter",
-        "stanchion_store_corrupt_rows_total",
-        "",
-        &[],
-        monitor.source.streaming().await.corrupt_rows,
     );
 }
 

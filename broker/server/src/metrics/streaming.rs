@@ -5,12 +5,17 @@
 use serde_json::Value;
 
 use super::Exposition;
-use crate::monitor::{ChannelView, LockState, Monitor, Page, SubscriptionView};
+use crate::monitor::{ChannelView, LockState, Monitor, Page, StreamingFigures, SubscriptionView};
 
 /// Everything about streaming.
-pub(super) async fn gather(page: &mut Exposition, monitor: &Monitor, lock: LockState) {
+pub(super) async fn gather(
+    page: &mut Exposition,
+    monitor: &Monitor,
+    figures: &StreamingFigures,
+    lock: LockState,
+) {
     let server = monitor.facts().server_name().to_owned();
-    totals(page, monitor, &server, lock).await;
+    totals(page, monitor, figures, &server, lock).await;
     let channels = monitor.source.channels(Page::FIRST, true).await;
     let role = match lock {
         LockState::Active => "active",
@@ -24,8 +29,13 @@ fn server_labels(server: &str) -> [(&str, &str); 2] {
     [("server", server), ("server_id", server)]
 }
 
-async fn totals(page: &mut Exposition, monitor: &Monitor, server: &str, lock: LockState) {
-    let figures = monitor.source.streaming().await;
+async fn totals(
+    page: &mut Exposition,
+    monitor: &Monitor,
+    figures: &StreamingFigures,
+    server: &str,
+    lock: LockState,
+) {
     let labels = server_labels(server);
     for (name, value) in [
         ("nss_server_bytes_total", figures.total_bytes),
