@@ -111,7 +111,7 @@ pub async fn channel_numbers_are_not_reused<F: StoreFactory>(factory: &F) {
     assert_eq!((empty.first, empty.last), (Sequence(0), Sequence(0)));
 }
 
-/// Such as other limits.
+/// The same again, and then other limits.
 pub async fn creating_a_channel_again_changes_nothing_else<F: StoreFactory>(factory: &F) {
     let store = factory.open();
     activate(&store).await;
@@ -120,6 +120,7 @@ pub async fn creating_a_channel_again_changes_nothing_else<F: StoreFactory>(fact
         BatchBuilder::founding().rows(CHANNEL, 1..=3).build(),
     )
     .await;
+    put(&store, BatchBuilder::founding().build()).await;
     let limits = ChannelLimits {
         max_msgs: 10,
         max_bytes: 1 << 40,
