@@ -92,18 +92,9 @@ impl Storm {
         let Some(inbox) = reader.ack_inbox.take() else {
             return;
         };
-        let SubscriptionRequest {
-            client_id, subject, ..
-        } = reader.request.clone();
-        let request = UnsubscribeRequest {
-            client_id,
-            subject,
-            inbox,
-            ..Default::default()
-        };
+        let request = unsubscribe_request(&reader.request, inbox);
         self.tell(&Event::Ending { reader: at });
         let reply = format!("end.{at}.{}", self.readers[at].attempts);
-        let request = request.encode_to_vec();
         self.world
             .send("_STAN.subclose.test-cluster", &reply, &request);
         self.forget(at);
@@ -141,21 +132,21 @@ impl Storm {
 
     /// Ends a subscription whose ack inbox is not known, by its delivery inbox, as clients do.
     fn end_by_inbox(&mut self, at: usize) {
-        let SubscriptionRequest {
-            client_id,
-            subject,
-            inbox,
-            ..
-        } = self.readers[at].request.clone();
-        let request = UnsubscribeRequest {
-            client_id,
-            subject,
-            inbox,
-            ..Default::default()
-        };
+        let request = &self.readers[at].request;
+        let request = unsubscribe_request(request, request.inbox.clone());
         self.tell(&Event::Ending { reader: at });
-        let payload = request.encode_to_vec();
         self.world
-            .send_unflushed("_STAN.subclose.test-cluster", "", &payload);
+            .send_unflushed("_STAN.subclose.test-cluster", "", &request);
     }
+}
+
+/// Encoded. `inbox` is the one by which the subscription is named.
+fn unsubscribe_request(subscribed: &SubscriptionRequest, inbox: String) -> Vec<u8> {
+    let request = UnsubscribeRequest {
+        client_id: subscribed.client_id.clone(),
+        subject: subscribed.subject.clone(),
+        inbox,
+        ..Default::default()
+    };
+    request.encode_to_vec()
 }
