@@ -13,12 +13,13 @@ pub mod recovery;
 pub mod subscriptions;
 pub mod totals;
 
-use std::{rc::Rc, time::Duration};
+use std::{ops::RangeInclusive, rc::Rc, time::Duration};
 
 use broker_core::durable::{Batch, ChannelId, FlushOutcome, Recovered, Sequence, StoredMessage};
 use futures_util::future::LocalBoxFuture;
 use tokio::time::{sleep, timeout};
 
+use self::batches::BatchBuilder;
 use crate::{Activation, Store};
 
 /// How long a test waits for what must happen.
@@ -71,6 +72,21 @@ pub async fn activate(store: &Rc<dyn Store>) -> Recovered {
         }
     });
     activated.await.expect("the store is given back in time")
+}
+
+/// A store that has been made, and whose channel has messages of these sequences.
+///
+/// # Panics
+/// It cannot be opened, or does not store them.
+pub async fn founded<F: StoreFactory>(
+    factory: &F,
+    sequences: RangeInclusive<u64>,
+) -> Rc<dyn Store> {
+    let store = factory.open();
+    activate(&store).await;
+    let batch = BatchBuilder::founding().rows(batches::CHANNEL, sequences);
+    put(&store, batch.build()).await;
+    store
 }
 
 /// Ends a store in order and opens its data again, as a restart does.

@@ -10,7 +10,7 @@ use broker_store::{
     conformance::{
         StoreFactory, activate,
         batches::{BatchBuilder, CHANNEL, server_info, subscription},
-        flush,
+        flush, founded,
         postgres_server::PostgresServer,
         put, read_all, restart, run, sequences,
     },
@@ -44,13 +44,7 @@ fn accepts_a_database_made_by_the_reference_script() {
     let before = database.run(indexes);
     database.run("INSERT INTO StoreLock (id, tick) VALUES ('', 0), ('', 0)");
     run(&database, async |database: &Database| {
-        let store = database.open();
-        activate(&store).await;
-        put(
-            &store,
-            BatchBuilder::founding().rows(CHANNEL, 1..=3).build(),
-        )
-        .await;
+        let store = founded(database, 1..=3).await;
         let owners = database.run("SELECT count(*), min(id) FROM StoreLock");
         assert_eq!(owners, format!("2|{}", store.owner()));
         let (_store, recovered) = restart(database, store).await;
@@ -337,13 +331,7 @@ fn a_stored_batch_whose_answer_was_lost_is_recognized() {
 fn survives_restarts_and_crashes_of_the_database() {
     let server = Arc::new(PostgresServer::start().unwrap());
     run(&Database::on(server), async |database: &Database| {
-        let store = database.open();
-        activate(&store).await;
-        put(
-            &store,
-            BatchBuilder::founding().rows(CHANNEL, 1..=5).build(),
-        )
-        .await;
+        let store = founded(database, 1..=5).await;
         let owner = store.owner();
         database.server().restart().unwrap();
         put(&store, BatchBuilder::new().rows(CHANNEL, 6..=10).build()).await;
@@ -374,13 +362,7 @@ async fn takes_less(than: Duration, takeover: impl AsyncFn() -> Duration) {
 #[test]
 fn a_crashed_broker_is_replaced_within_five_seconds() {
     run(&Database::new(), async |database: &Database| {
-        let store = database.open();
-        activate(&store).await;
-        put(
-            &store,
-            BatchBuilder::founding().rows(CHANNEL, 1..=3).build(),
-        )
-        .await;
+        let store = founded(database, 1..=3).await;
         let owner = Cell::new(Some(store));
         takes_less(Duration::from_secs(4), async || {
             let standby = database.open();
@@ -409,13 +391,7 @@ fn a_frozen_owner_is_replaced(database: &Database) -> Duration {
     std::thread::scope(|scope| {
         let owner = scope.spawn(|| {
             run(database, async move |database: &Database| {
-                let store = database.open();
-                activate(&store).await;
-                put(
-                    &store,
-                    BatchBuilder::founding().rows(CHANNEL, 1..=3).build(),
-                )
-                .await;
+                let store = founded(database, 1..=3).await;
                 ready.send(()).unwrap();
                 woken.recv().unwrap();
                 let late = BatchBuilder::new().rows(CHANNEL, 4..=6).build();
@@ -628,13 +604,7 @@ const MESSAGES_OF_1: &str = "SELECT count(*) FROM Messages WHERE id = 1";
 #[test]
 fn messages_of_a_deleted_channel_go_and_its_row_when_a_higher_one_exists() {
     run(&Database::new(), async |database: &Database| {
-        let store = database.open();
-        activate(&store).await;
-        put(
-            &store,
-            BatchBuilder::founding().rows(CHANNEL, 1..=12_000).build(),
-        )
-        .await;
+        let store = founded(database, 1..=12_000).await;
         put(&store, BatchBuilder::new().delete_channel(CHANNEL).build()).await;
         becomes(database, MESSAGES_OF_1, "0").await;
         assert_eq!(database.run(CHANNEL_ROWS), "1|t");
@@ -655,13 +625,7 @@ fn messages_of_a_deleted_channel_go_and_its_row_when_a_higher_one_exists() {
 #[test]
 fn a_deletion_that_was_cut_short_is_finished_by_the_next_owner() {
     run(&Database::new(), async |database: &Database| {
-        let store = database.open();
-        activate(&store).await;
-        put(
-            &store,
-            BatchBuilder::founding().rows(CHANNEL, 1..=10).build(),
-        )
-        .await;
+        let store = founded(database, 1..=10).await;
         store.close().await;
         // As the reference leaves it when it dies behind its first statement.
         let state = hex(&subscription(3));
@@ -691,13 +655,7 @@ fn a_deletion_that_was_cut_short_is_finished_by_the_next_owner() {
 #[test]
 fn a_deposed_owner_sweeps_nothing() {
     run(&Database::new(), async |database: &Database| {
-        let store = database.open();
-        activate(&store).await;
-        put(
-            &store,
-            BatchBuilder::founding().rows(CHANNEL, 1..=10).build(),
-        )
-        .await;
+        let store = founded(database, 1..=10).await;
         database.run(
             "UPDATE Channels SET deleted = TRUE; UPDATE StoreLock SET id = 'somebody', tick = 1",
         );

@@ -7,9 +7,8 @@ use std::{rc::Rc, thread, time::Duration};
 
 use broker_core::durable::FlushOutcome;
 use broker_store::conformance::{
-    StoreFactory, activate,
     batches::{BatchBuilder, CHANNEL},
-    flush, put, run,
+    flush, founded, run,
 };
 use tokio::task::{spawn_local, yield_now};
 
@@ -27,13 +26,7 @@ const LOOKS: usize = 50;
 #[test]
 fn a_deposed_owner_does_not_tell_what_it_reads_too_late() {
     run(&Database::new(), async |database: &Database| {
-        let store = database.open();
-        activate(&store).await;
-        put(
-            &store,
-            BatchBuilder::founding().rows(CHANNEL, 1..=1).build(),
-        )
-        .await;
+        let store = founded(database, 1..=1).await;
         for sequence in 2.. {
             let batch = BatchBuilder::default().rows(CHANNEL, sequence..=sequence);
             let flushing = spawn_local({

@@ -10,9 +10,9 @@ use broker_core::durable::{FlushOutcome, Sequence};
 use broker_store::{
     PostgresConfig, PostgresStore, Store, StoreError,
     conformance::{
-        StoreFactory, activate,
+        activate,
         batches::{BatchBuilder, CHANNEL},
-        flush,
+        flush, founded,
         postgres_server::PostgresServer,
         put, run, sequences,
     },
@@ -76,16 +76,20 @@ async fn refusal(database: &Database, change: impl Fn(&str) -> String) -> String
     }
 }
 
+/// Asks until the answer is yes.
+async fn becomes_true(database: &Database, question: &str) {
+    let (asker, connection) = database.connect().await;
+    let _connection = tokio::task::spawn_local(connection);
+    let answer = async || asker.query_one(question, &[]).await.unwrap().get(0);
+    while !answer().await {
+        sleep(POLL).await;
+    }
+}
+
 #[test]
 fn what_passes_is_waited_for_and_what_does_not_is_refused_with_advice() {
     run(&Database::new(), async |database: &Database| {
-        let store = database.open();
-        activate(&store).await;
-        put(
-            &store,
-            BatchBuilder::founding().rows(CHANNEL, 1..=1).build(),
-        )
-        .await;
+        let store = founded(database, 1..=1).await;
         database.run(FAILING);
         let mut last = 1;
         for code in OVERCOME {
@@ -188,13 +192,7 @@ async fn login(database: &Database, change: impl Fn(&str) -> String) -> String {
 #[test]
 fn tables_that_are_taken_away_refuse_messages_and_come_back() {
     run(&Database::new(), async |database: &Database| {
-        let store = database.open();
-        activate(&store).await;
-        put(
-            &store,
-            BatchBuilder::founding().rows(CHANNEL, 1..=1).build(),
-        )
-        .await;
+        let store = founded(database, 1..=1).await;
         let second = || BatchBuilder::new().rows(CHANNEL, 2..=2).build();
         database.run("ALTER TABLE Messages RENAME TO elsewhere");
         let outcome = flush(&store, second()).await;
@@ -220,13 +218,7 @@ fn a_cancelled_flush_is_repeated() {
         SELECT coalesce(bool_or(pg_cancel_backend(pid)), FALSE) FROM pg_stat_activity
         WHERE datname = current_database() AND wait_event_type = 'Lock' AND query LIKE '%INTO Messages%'";
     run(&Database::new(), async |database: &Database| {
-        let store = database.open();
-        activate(&store).await;
-        put(
-            &store,
-            BatchBuilder::founding().rows(CHANNEL, 1..=1).build(),
-        )
-        .await;
+        let store = founded(database, 1..=1).await;
         let (locker, connection) = database.connect().await;
         let _connection = tokio::task::spawn_local(connection);
         locker
@@ -234,16 +226,7 @@ fn a_cancelled_flush_is_repeated() {
             .await
             .unwrap();
         let cancel = async {
-            let (canceller, connection) = database.connect().await;
-            let _connection = tokio::task::spawn_local(connection);
-            while !canceller
-                .query_one(WAITING, &[])
-                .await
-                .unwrap()
-                .get::<_, bool>(0)
-            {
-                sleep(POLL).await;
-            }
+            becomes_true(database, WAITING).await;
             locker.batch_execute("ROLLBACK").await.unwrap();
         };
         let batch = BatchBuilder::new().rows(CHANNEL, 2..=2).build();
@@ -259,13 +242,7 @@ fn of_two_writers_that_wait_for_each_other_ours_goes_on() {
         SELECT EXISTS (SELECT FROM pg_stat_activity
                        WHERE datname = current_database() AND wait_event_type = 'Lock' AND query LIKE '%INTO Messages%')";
     run(&Database::new(), async |database: &Database| {
-        let store = database.open();
-        activate(&store).await;
-        put(
-            &store,
-            BatchBuilder::founding().rows(CHANNEL, 1..=1).build(),
-        )
-        .await;
+        let store = founded(database, 1..=1).await;
         let (other, connection) = database.connect().await;
         let _connection = tokio::task::spawn_local(connection);
         let intrude =
@@ -273,16 +250,7 @@ fn of_two_writers_that_wait_for_each_other_ours_goes_on() {
         let begin = format!("BEGIN; {}", intrude(3));
         other.batch_execute(&begin).await.unwrap();
         let embrace = async {
-            let (looker, connection) = database.connect().await;
-            let _connection = tokio::task::spawn_local(connection);
-            while !looker
-                .query_one(BLOCKED, &[])
-                .await
-                .unwrap()
-                .get::<_, bool>(0)
-            {
-                sleep(POLL).await;
-            }
+            becomes_true(database, BLOCKED).await;
             // Waits for the flush, which waits for this transaction: the database ends one of them.
             let _ = other.batch_execute(&intrude(2)).await;
             other.batch_execute("ROLLBACK").await.unwrap();

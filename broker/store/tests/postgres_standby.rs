@@ -11,7 +11,7 @@ use broker_store::{
     conformance::{
         StoreFactory, activate,
         batches::{BatchBuilder, CHANNEL},
-        flush, put, run, sequences,
+        flush, founded, put, run, sequences,
     },
 };
 use database::Database;
@@ -42,13 +42,7 @@ async fn stand_by(database: &Database) -> Rc<dyn Store> {
 #[test]
 fn a_standby_takes_over_with_the_sessions_that_it_had() {
     run(&Database::new(), async |database: &Database| {
-        let owner = database.open();
-        activate(&owner).await;
-        put(
-            &owner,
-            BatchBuilder::founding().rows(CHANNEL, 1..=1).build(),
-        )
-        .await;
+        let owner = founded(database, 1..=1).await;
         let standby = stand_by(database).await;
         let ready = backends(database, &owner.owner());
         assert_eq!(ready.len(), 4, "{ready:?}");
@@ -68,13 +62,7 @@ fn a_standby_takes_over_with_the_sessions_that_it_had() {
 #[test]
 fn a_standby_whose_sessions_were_ended_takes_over_all_the_same() {
     run(&Database::new(), async |database: &Database| {
-        let owner = database.open();
-        activate(&owner).await;
-        put(
-            &owner,
-            BatchBuilder::founding().rows(CHANNEL, 1..=1).build(),
-        )
-        .await;
+        let owner = founded(database, 1..=1).await;
         let standby = stand_by(database).await;
         let name = owner.owner();
         database.run(&format!(

@@ -8,7 +8,7 @@ use broker_store::{
     conformance::{
         StoreFactory, activate,
         batches::{BatchBuilder, CHANNEL},
-        put, run,
+        founded, put, run,
     },
     store_conformance_suite,
 };
@@ -83,13 +83,7 @@ fn refuses_the_directory_of_a_reference_file_store() {
 #[test]
 fn commits_are_on_the_disk() {
     run(&Directory::new(), async |factory: &Directory| {
-        let store = factory.open();
-        activate(&store).await;
-        put(
-            &store,
-            BatchBuilder::founding().rows(CHANNEL, 1..=1).build(),
-        )
-        .await;
+        let _store = founded(factory, 1..=1).await;
         let mode: String = factory
             .connection()
             .query_row("PRAGMA journal_mode", [], |row| row.get(0))
@@ -102,13 +96,7 @@ fn commits_are_on_the_disk() {
 #[test]
 fn opens_after_a_crash() {
     run(&Directory::new(), async |factory: &Directory| {
-        let store = factory.open();
-        activate(&store).await;
-        put(
-            &store,
-            BatchBuilder::founding().rows(CHANNEL, 1..=3).build(),
-        )
-        .await;
+        let store = founded(factory, 1..=3).await;
         drop(store);
         factory.depose().await;
         let recovered = activate(&factory.open()).await;
@@ -132,13 +120,7 @@ fn messages_of_a_deleted_channel_go_also_after_a_restart() {
             });
             assert!(swept.await.is_ok(), "{}", count(messages));
         };
-        let store = directory.open();
-        activate(&store).await;
-        put(
-            &store,
-            BatchBuilder::founding().rows(CHANNEL, 1..=3_500).build(),
-        )
-        .await;
+        let store = founded(directory, 1..=3_500).await;
         put(&store, BatchBuilder::new().delete_channel(CHANNEL).build()).await;
         swept().await;
         assert_eq!(count("SELECT count(*) FROM Channels WHERE deleted"), 1);

@@ -5,7 +5,7 @@ use broker_core::durable::ChannelId;
 use super::{
     StoreFactory, activate,
     batches::{BatchBuilder, CHANNEL, CHANNEL_NAME, subscription},
-    put, restart, sequences,
+    founded, put, restart, sequences,
 };
 
 const OTHER: ChannelId = ChannelId(2);
@@ -38,13 +38,7 @@ pub async fn a_deleted_channel_is_gone_and_its_numbers_are_not_given_again<F: St
 }
 
 pub async fn the_name_of_a_deleted_channel_is_free<F: StoreFactory>(factory: &F) {
-    let store = factory.open();
-    activate(&store).await;
-    put(
-        &store,
-        BatchBuilder::founding().rows(CHANNEL, 1..=5).build(),
-    )
-    .await;
+    let store = founded(factory, 1..=5).await;
     put(&store, delete().build()).await;
     let batch = BatchBuilder::new()
         .create_channel(OTHER, CHANNEL_NAME)

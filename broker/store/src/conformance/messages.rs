@@ -5,17 +5,11 @@ use broker_core::durable::{ChannelId, FlushOutcome, Sequence};
 use super::{
     StoreFactory, activate,
     batches::{BatchBuilder, CHANNEL, STEP, message, timestamp},
-    flush, put, read_all, restart, sequences,
+    flush, founded, put, read_all, restart, sequences,
 };
 
 pub async fn what_was_flushed_is_read_at_once<F: StoreFactory>(factory: &F) {
-    let store = factory.open();
-    activate(&store).await;
-    put(
-        &store,
-        BatchBuilder::founding().rows(CHANNEL, 1..=1).build(),
-    )
-    .await;
+    let store = founded(factory, 1..=1).await;
     put(&store, BatchBuilder::new().rows(CHANNEL, 2..=3).build()).await;
     let messages = read_all(&store, CHANNEL).await;
     assert_eq!(messages.len(), 3);
@@ -30,13 +24,7 @@ pub async fn what_was_flushed_is_read_at_once<F: StoreFactory>(factory: &F) {
 }
 
 pub async fn ranges_end_at_rows_and_bytes<F: StoreFactory>(factory: &F) {
-    let store = factory.open();
-    activate(&store).await;
-    put(
-        &store,
-        BatchBuilder::founding().rows(CHANNEL, 1..=9).build(),
-    )
-    .await;
+    let store = founded(factory, 1..=9).await;
     let size = message(1, b"1").len();
     for (from, rows, bytes, expected) in [
         (3, 4, usize::MAX, 3..=6),
@@ -110,13 +98,7 @@ pub async fn a_batch_applied_twice_is_there_once<F: StoreFactory>(factory: &F) {
 }
 
 pub async fn trims_remove_the_front<F: StoreFactory>(factory: &F) {
-    let store = factory.open();
-    activate(&store).await;
-    put(
-        &store,
-        BatchBuilder::founding().rows(CHANNEL, 1..=10).build(),
-    )
-    .await;
+    let store = founded(factory, 1..=10).await;
     let batch = BatchBuilder::new()
         .rows(CHANNEL, 11..=12)
         .trim(CHANNEL, 1, 3)
@@ -132,13 +114,7 @@ pub async fn trims_remove_the_front<F: StoreFactory>(factory: &F) {
 }
 
 pub async fn rows_trimmed_by_their_own_batch_are_gone<F: StoreFactory>(factory: &F) {
-    let store = factory.open();
-    activate(&store).await;
-    put(
-        &store,
-        BatchBuilder::founding().rows(CHANNEL, 1..=2).build(),
-    )
-    .await;
+    let store = founded(factory, 1..=2).await;
     let batch = BatchBuilder::new()
         .rows(CHANNEL, 3..=9)
         .trim(CHANNEL, 1, 2)
@@ -150,13 +126,7 @@ pub async fn rows_trimmed_by_their_own_batch_are_gone<F: StoreFactory>(factory: 
 /// Expiry can remove the newest message too. Without a record of it, sequences would begin again
 /// after the second restart.
 pub async fn last_sequence_outlives_the_removal_of_all_messages<F: StoreFactory>(factory: &F) {
-    let store = factory.open();
-    activate(&store).await;
-    put(
-        &store,
-        BatchBuilder::founding().rows(CHANNEL, 1..=100).build(),
-    )
-    .await;
+    let store = founded(factory, 1..=100).await;
     put(&store, BatchBuilder::new().trim(CHANNEL, 1, 100).build()).await;
     let mut store = store;
     for _ in 0..2 {

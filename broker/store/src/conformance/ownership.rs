@@ -8,7 +8,7 @@ use tokio::time::timeout;
 use super::{
     PATIENCE, StoreFactory, activate,
     batches::{BatchBuilder, CHANNEL, message},
-    flush, put, restart, sequences,
+    flush, founded, put, restart, sequences,
 };
 use crate::Activation;
 
@@ -87,13 +87,7 @@ pub async fn a_deposed_owner_stores_nothing<F: StoreFactory>(factory: &F) {
     if !factory.has_lock() {
         return;
     }
-    let store = factory.open();
-    activate(&store).await;
-    put(
-        &store,
-        BatchBuilder::founding().rows(CHANNEL, 1..=1).build(),
-    )
-    .await;
+    let store = founded(factory, 1..=1).await;
     factory.depose().await;
     let batch = BatchBuilder::new()
         .rows(CHANNEL, 2..=2)
@@ -117,13 +111,7 @@ pub async fn rows_of_another_writer_are_reported<F: StoreFactory>(factory: &F) {
     if !factory.has_lock() {
         return;
     }
-    let store = factory.open();
-    activate(&store).await;
-    put(
-        &store,
-        BatchBuilder::founding().rows(CHANNEL, 1..=2).build(),
-    )
-    .await;
+    let store = founded(factory, 1..=2).await;
     for sequence in [4, 5] {
         factory
             .intrude(CHANNEL, Sequence(sequence), &message(sequence, b"intruder"))

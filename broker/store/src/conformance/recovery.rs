@@ -11,7 +11,7 @@ use super::{
         BatchBuilder, CHANNEL, CHANNEL_NAME, UNLIMITED, client, message, server_info, subscription,
         timestamp,
     },
-    put, restart, sequences,
+    founded, put, restart, sequences,
 };
 
 pub async fn fresh_store_recovers_nothing<F: StoreFactory>(factory: &F) {
@@ -113,13 +113,7 @@ pub async fn channel_numbers_are_not_reused<F: StoreFactory>(factory: &F) {
 
 /// The same again, and then other limits.
 pub async fn creating_a_channel_again_changes_nothing_else<F: StoreFactory>(factory: &F) {
-    let store = factory.open();
-    activate(&store).await;
-    put(
-        &store,
-        BatchBuilder::founding().rows(CHANNEL, 1..=3).build(),
-    )
-    .await;
+    let store = founded(factory, 1..=3).await;
     put(&store, BatchBuilder::founding().build()).await;
     let limits = ChannelLimits {
         max_msgs: 10,
